@@ -1,0 +1,67 @@
+// DurableState: what a stream must find again after a crash. Written whole with every commit, so that
+// what must agree always does.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/loss.h"
+#include "base/position.h"
+#include "recovery/policy.h"
+
+namespace spillway::recovery {
+
+// Record `sequence` of this epoch has offset `base + sequence`. It ends where the next one begins.
+struct Epoch {
+  std::uint64_t number = 0;
+  Offset base = 0;
+  friend bool operator==(const Epoch&, const Epoch&) = default;
+};
+
+// A range that a sink does not get, by policy; it is sent as a skip block. Inclusive.
+struct SkipRange {
+  Offset first = 0;
+  Offset last = 0;
+  LossReason reason = LossReason::limit;
+  friend bool operator==(const SkipRange&, const SkipRange&) = default;
+};
+
+struct SinkState {
+  std::string name;
+  std::string identity;
+  Offset cursor = 0;             // acknowledged by the sink itself, or skipped with it
+  std::vector<SkipRange> skips;  // ascending, apart, beyond the cursor
+  // An open-ended drop: everything from drop_first on is let go until the sink is live again.
+  bool dropping = false;
+  Offset drop_first = 0;
+  LossReason drop_reason = LossReason::limit;
+  std::uint64_t drop_entry = 0;   // its ledger entry, also of the drop that `skips` ends with
+  WallMs outage_since = 0;        // 0: none
+  bool paused = false;
+  std::string parked;             // why; empty: it is not
+  bool unresolved = false;        // start_at waits for the first Hello
+  std::uint64_t dead_letter_bytes = 0;
+  friend bool operator==(const SinkState&, const SinkState&) = default;
+};
+
+struct DurableState {
+  std::uint64_t revision = 0;  // counts writes: tells after a failed one whether it is in the store
+  std::vector<Epoch> epochs;   // ascending
+  std::uint64_t epoch_newest = 0;  // the newest that any Hello or sink ever named
+  bool open = false;           // coverage: every acknowledged record is in the journal
+  Offset first = 0;            // open: the first record that the journal holds
+  Offset closed_end = 0;       // closed: every sink took all through here
+  Acks acks = Acks::all;       // the policy under which this was written
+  std::uint32_t quorum = 0;
+  Offset checkpoint = 0;       // safe through
+  Offset mark_offset = 0;      // the newest mark at or before it
+  std::string mark;
+  std::uint64_t generation = 0;
+  std::uint64_t next_ledger_id = 1;
+  bool clean_stop = false;     // nothing was taken after this was written
+  std::vector<SinkState> sinks;
+  friend bool operator==(const DurableState&, const DurableState&) = default;
+};
+
+}  // namespace spillway::recovery
