@@ -26,7 +26,7 @@ struct Block {
   bool starts_clean = true;  // the first record begins a group or stands alone
   bool ends_clean = true;    // no group and no multi-part record is unfinished after the last
 
-  // `count` times {tag, varint length, Record}: field 5 of wire's Batch. Points into `storage`.
+  // `count` times {tag, varint length, Record}: field 15 of wire's Batch. Points into `storage`.
   std::span<const std::byte> records;
   std::shared_ptr<const std::byte[]> storage;
 
