@@ -27,7 +27,7 @@ inline constexpr std::size_t kMaxControlBytes = std::size_t{64} << 10;
 // until it has nothing.
 //   for (;;) { n = socket.read(reader.prepare()); reader.commit(n); while (frame = reader.next()) ... }
 // Memory: a length over the limit is an error before anything is allocated for it, and the buffer grows
-// with the bytes that arrived, not with those announced: at most twice them, or kReadBytes.
+// with the bytes that arrived, not with those announced: at most four times them, or kReadBytes.
 // Not thread-safe.
 class FrameReader {
  public:

@@ -44,6 +44,7 @@ struct Refusal {
   RejectCode code = RejectCode::malformed;
   std::string text;
   std::optional<Position> position = std::nullopt;  // of the record that it is about, if of one
+  std::optional<Position> last = std::nullopt;      // of that record's last part, if it has parts
 };
 
 }  // namespace spillway::wire
