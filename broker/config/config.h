@@ -1,8 +1,8 @@
-// Config: everything an operator can set, as plain values with their defaults. broker/config/README.md
+// Config: everything an operator can set, as plain values with their defaults. README.md beside it
 // has the file format, the units and the rules.
 //
-// A Config that parse() or load() returned has passed every check that needs no look at the machine:
-// names are valid and unique, values are in range, nothing contradicts. check.h looks at the machine.
+// A Config that parse() or load() returned has passed every check that needs no look at the machine
+// (check.h has those): names are valid and unique, values are in range, nothing contradicts.
 // Units: bytes, bytes per second and milliseconds throughout; an empty optional is "unlimited".
 // Threads: plain values; share them const.
 #pragma once
@@ -42,7 +42,8 @@ Result<Address> parse_address(std::string_view text, bool plain_is_tcp = false);
 // 127.0.0.0/8, ::1, "localhost" and Unix sockets.
 bool is_loopback(const Address& address);
 
-enum class Framing { lines, length_prefixed };  // length_prefixed: u32 little-endian, then the payload
+// length_prefixed: u32 little-endian, then the payload.
+enum class Framing { lines, length_prefixed };
 enum class Acknowledge { count, kernel };
 
 struct FileSink {
@@ -116,10 +117,10 @@ struct Stream {
   JournalMode journal = JournalMode::on_failure;
   std::uint64_t window_bytes = 64 * kMiB;
   milliseconds spill_after{200};
-  milliseconds checkpoint_interval{1000};  // 0: mark and position durable before each acknowledgement
+  milliseconds checkpoint_interval{1000};  // 0: mark and position durable before each Ack
   OnGap on_gap = OnGap::halt;
   std::uint64_t max_record_bytes = 64 * kMiB;  // never above window_bytes
-  std::filesystem::path token_file;            // empty: anybody who reaches the listener may publish
+  std::filesystem::path token_file;            // empty: whoever reaches a listener may publish
   std::vector<Sink> sinks;                     // at least one
 };
 
@@ -152,7 +153,7 @@ struct Log {
 };
 
 struct Config {
-  std::filesystem::path file;  // where it was read from; relative paths in it are relative to its folder
+  std::filesystem::path file;  // where it was read from
   std::filesystem::path data_dir;
   milliseconds stop_timeout{10000};
   Admin admin;
@@ -179,9 +180,9 @@ Result<Config> parse(std::string_view text, const std::filesystem::path& filenam
 Result<Config> load(const std::filesystem::path& filename,
                     std::vector<Diagnostic>* diagnostics = nullptr);
 
-// Tokens of a token_file: one per line, blank lines and lines that start with '#' left out. An error
-// if it cannot be read, holds none, or others than owner and group may read it. A spillway sink
-// presents the first one; a stream takes any of them.
+// Tokens of a token_file: one per line, blank lines and lines that start with '#' left out. An
+// error if it cannot be read, holds none, or others than owner and group may read or write it. A
+// spillway sink presents the first one; a stream takes any of them.
 Result<std::vector<std::string>> read_tokens(const std::filesystem::path& file);
 
 }  // namespace spillway::config
