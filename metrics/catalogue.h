@@ -1,4 +1,5 @@
-// The one list of what is exposed. metrics/README.md is the same list for people; a test compares them.
+// The one list of what is exposed. metrics/README.md is the same list for people; a test compares
+// them.
 #pragma once
 
 #include <span>

@@ -1,4 +1,5 @@
-// The values of labels: short lists that are known at start, so that every series exists from then on.
+// The values of labels: short lists that are known at start, so that every series exists from then
+// on.
 #pragma once
 
 #include <array>
@@ -41,13 +42,18 @@ inline constexpr std::array<std::string_view, 3> kCorruptions = {"start", "reope
 // The causes of a halt, and the codes with which a producer is turned away, as the machines and the
 // protocol name them.
 inline constexpr std::array<std::string_view, 9> kHaltCauses = {
-    "max_bytes",     "max_records",     "max_age",         "outage_timeout", "disk_bound",
-    "min_free_disk", "journal_failing", "journal_damaged", "gap"};
+    "max_bytes",       "max_records",     "max_age",
+    "outage_timeout",  "disk_bound",      "min_free_disk",
+    "journal_failing", "journal_damaged", "gap"};
 inline constexpr std::array<std::string_view, 16> kRejectCodes = {
-    "malformed", "unsupported_version", "unknown_stream", "unauthorized",
-    "fenced",    "replaced",            "fork",           "gap",
-    "too_large", "corrupt",             "epoch",          "in_flight",
-    "halted",    "shutting_down",       "record",         "busy"};
+    "malformed",      "unsupported_version",
+    "unknown_stream", "unauthorized",
+    "fenced",         "replaced",
+    "fork",           "gap",
+    "too_large",      "corrupt",
+    "epoch",          "in_flight",
+    "halted",         "shutting_down",
+    "record",         "busy"};
 
 template <class Enum>
 constexpr std::size_t index_of(Enum value) {

@@ -34,8 +34,7 @@ const Definition& checked(const std::string& name, Type type) {
 }  // namespace
 
 Metrics::Metrics(const Identity& identity) : registry_(std::make_unique<prometheus::Registry>()) {
-  gauge("spillway_build_info", {{"version", identity.version}, {"compiler", __VERSION__}})
-      .Set(1);
+  gauge("spillway_build_info", {{"version", identity.version}, {"compiler", __VERSION__}}).Set(1);
   gauge("spillway_config_hash_info", {{"hash", identity.config_hash}}).Set(1);
   gauge("spillway_config_last_reload_successful").Set(1);
   gauge("spillway_config_last_reload_success_timestamp_seconds").Set(identity.loaded_seconds);

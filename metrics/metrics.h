@@ -1,9 +1,8 @@
 // Metrics: the registry of a process, and its text exposition.
 //
-// Operation: make one, then one probe (metrics/probes.h) per stream, sink and so on; a probe makes its
-// series with the value 0. expose() may be called at any time.
-// Concurrency: everything here and in the probes may be called from any thread, but for what a probe
-// says of itself.
+// Operation: make one, then one probe (metrics/probes.h) per stream, sink and so on; a probe makes
+// its series with the value 0. expose() may be called at any time.
+// Concurrency: everything here may be called from any thread.
 // Lifetime: must outlive its probes. Series are never removed.
 #pragma once
 
@@ -24,7 +23,7 @@ using Labels = std::map<std::string, std::string>;
 
 struct Identity {
   std::string version;
-  std::string config_hash;  // of the configuration file
+  std::string config_hash;    // of the configuration file
   double loaded_seconds = 0;  // when it was read, since 1970
 };
 

@@ -115,7 +115,9 @@ void StreamProbe::halted_by(std::span<const HaltCause> causes) {
 }
 
 void StreamProbe::corruption_found(Corruption kind) { corruptions_[index_of(kind)]->Increment(); }
-void StreamProbe::journal_recovered(std::uint64_t records) { recovered_.Increment(number(records)); }
+void StreamProbe::journal_recovered(std::uint64_t records) {
+  recovered_.Increment(number(records));
+}
 void StreamProbe::journal_lost(std::uint64_t records) { lost_.Increment(number(records)); }
 
 void StreamProbe::sampled(const StreamSample& sample) {
@@ -177,8 +179,8 @@ SinkProbe::SinkProbe(Metrics& metrics, const SinkOptions& options)
   for (std::size_t i = 0; i < kFailures.size(); ++i) {
     const Labels reason = with(labels, "reason", kFailures[i]);
     failures_[i] = &metrics.counter("spillway_sink_connection_failures_total", reason);
-    send_failures_[i] = &metrics.counter("spillway_sink_send_failures_total",
-                                         with(reason, "retriable", "true"));
+    send_failures_[i] =
+        &metrics.counter("spillway_sink_send_failures_total", with(reason, "retriable", "true"));
   }
   for (std::size_t i = 0; i < kReplayResults.size(); ++i) {
     replays_[i] =
@@ -186,10 +188,10 @@ SinkProbe::SinkProbe(Metrics& metrics, const SinkOptions& options)
   }
   for (std::size_t i = 1; i < let_go_.size(); ++i) {
     const auto reason = static_cast<LossReason>(i);
-    let_go_[i] = &metrics.counter(reason == LossReason::rejected
-                                      ? "spillway_dead_letter_messages_total"
-                                      : "spillway_dropped_messages_total",
-                                  with(labels, "reason", name_of(reason)));
+    let_go_[i] =
+        &metrics.counter(reason == LossReason::rejected ? "spillway_dead_letter_messages_total"
+                                                        : "spillway_dropped_messages_total",
+                         with(labels, "reason", name_of(reason)));
   }
 }
 

@@ -1,9 +1,11 @@
-// Probes: what a part of the broker says of itself, in verbs. Each makes its series when it is made.
+// Probes: what a part of the broker says of itself, in verbs. Each makes its series when it is
+// made.
 //
-// Operation: counters and latencies are told as they happen, once per block, never per record; gauges
-// that follow from state are given together to sampled(), by the owner, at most once a second or so.
-// Concurrency: a probe may be used by any thread, one at a time. Two threads that tell one probe
-// different verbs do no harm; sampled() and halted_by() belong to one thread.
+// Operation: counters and latencies are told as they happen, once per block, never per record;
+// gauges that follow from state are given together to sampled(), by the owner, at most once a
+// second or so.
+// Concurrency: any thread, and several at once, for the verbs that tell events. sampled(),
+// entered() and halted_by() belong to one thread.
 // Lifetime: a probe must not outlive its Metrics.
 #pragma once
 
@@ -53,7 +55,7 @@ struct StreamSample {
   std::uint64_t window_bytes = 0;
   bool coverage_open = false;
   bool producer_connected = false;
-  std::uint64_t journal_bytes = 0;    // each record once, whatever sinks need it
+  std::uint64_t journal_bytes = 0;  // each record once, whatever sinks need it
   std::uint64_t journal_records = 0;
 };
 
@@ -145,12 +147,12 @@ class SinkProbe : public Probe {
   // Acknowledged blocks. Latency: seconds since the receipt of the last of them.
   void delivered(Mode mode, std::uint64_t records, std::uint64_t bytes, double latency_seconds);
 
-  void retried();    // another attempt to connect, not the first of the process
+  void retried();  // another attempt to connect, not the first of the process
   void connected();
   void connect_failed(Failure why);
   // An established connection ended, with so many records sent and not acknowledged.
   void disconnected(Failure why, std::uint64_t unacknowledged);
-  void closed();     // by us: paused, parked, stopped
+  void closed();  // by us: paused, parked, stopped
 
   void outage_began(double wall_seconds);
   void outage_ended(double duration_seconds);

@@ -17,12 +17,12 @@ namespace {
 
 // The fields of /proc/self/stat that we want, numbered as in proc(5).
 struct Stat {
-  double user_ticks = 0;     // 14
-  double system_ticks = 0;   // 15
-  double threads = 0;        // 20
-  double start_ticks = 0;    // 22, since boot
-  double virtual_bytes = 0;  // 23
-  double resident_pages = 0; // 24
+  double user_ticks = 0;      // 14
+  double system_ticks = 0;    // 15
+  double threads = 0;         // 20
+  double start_ticks = 0;     // 22, since boot
+  double virtual_bytes = 0;   // 23
+  double resident_pages = 0;  // 24
 };
 
 Stat read_stat() {

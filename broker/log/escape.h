@@ -6,8 +6,8 @@
 
 namespace spillway::log {
 
-// Appends `value` as it is if it is a plain word, else in double quotes with \" \\ \n \r \t and, for
-// other control characters and bytes that are not UTF-8, \xNN.
+// Appends `value` as it is if it is a plain word, else in double quotes with \" \\ \n \r \t and,
+// for other control characters and bytes that are not UTF-8, \xNN.
 void append_text(std::string& out, std::string_view value);
 
 // Appends `value` as a JSON string in quotes. Bytes that are not UTF-8 become U+FFFD.

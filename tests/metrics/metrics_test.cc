@@ -47,9 +47,9 @@ TEST_F(MetricsTest, the_identity_of_the_process_is_exposed) {
 TEST_F(MetricsTest, every_series_of_a_sink_exists_before_anything_happened) {
   const SinkProbe probe(metrics_, sink_options());
   for (const std::string_view state : kSinkStates) {
-    EXPECT_EQ(value("spillway_sink_state{sink=\"k\",state=\"" + std::string(state) +
-                    "\",stream=\"s\"}"),
-              "0");
+    EXPECT_EQ(
+        value("spillway_sink_state{sink=\"k\",state=\"" + std::string(state) + "\",stream=\"s\"}"),
+        "0");
   }
   for (int i = 1; i <= kLossReasons; ++i) {
     const auto reason = static_cast<LossReason>(i);
@@ -64,8 +64,10 @@ TEST_F(MetricsTest, every_series_of_a_sink_exists_before_anything_happened) {
                     "\",sink=\"k\",stream=\"s\"}"),
               "0");
   }
-  EXPECT_EQ(value("spillway_sink_delivered_messages_total{mode=\"live\",sink=\"k\",stream=\"s\"}"), "0");
-  EXPECT_EQ(value("spillway_sink_delivered_bytes_total{mode=\"replay\",sink=\"k\",stream=\"s\"}"), "0");
+  EXPECT_EQ(value("spillway_sink_delivered_messages_total{mode=\"live\",sink=\"k\",stream=\"s\"}"),
+            "0");
+  EXPECT_EQ(value("spillway_sink_delivered_bytes_total{mode=\"replay\",sink=\"k\",stream=\"s\"}"),
+            "0");
   EXPECT_EQ(value("spillway_replays_total{result=\"interrupted\",sink=\"k\",stream=\"s\"}"), "0");
 }
 
@@ -106,20 +108,21 @@ TEST_F(MetricsTest, a_refusing_sink_is_told_apart_from_one_that_is_away) {
   EXPECT_EQ(value(up) + value(refusing), "00");
   EXPECT_EQ(value("spillway_sink_disconnects_total{sink=\"k\",stream=\"s\"}"), "1");
   EXPECT_EQ(value("spillway_sink_connects_total{sink=\"k\",stream=\"s\"}"), "2");
-  EXPECT_EQ(
-      value("spillway_sink_send_failures_total{reason=\"refused\",retriable=\"true\",sink=\"k\",stream=\"s\"}"),
-      "3");
+  EXPECT_EQ(value("spillway_sink_send_failures_total{reason=\"refused\",retriable=\"true\",sink="
+                  "\"k\",stream=\"s\"}"),
+            "3");
 }
 
 TEST_F(MetricsTest, a_record_refused_for_good_is_a_dead_letter_and_a_send_failure) {
   SinkProbe probe(metrics_, sink_options());
   probe.let_go(LossReason::rejected, 2);
   probe.let_go(LossReason::age, 5);
-  EXPECT_EQ(value("spillway_dead_letter_messages_total{reason=\"rejected\",sink=\"k\",stream=\"s\"}"),
-            "2");
   EXPECT_EQ(
-      value("spillway_sink_send_failures_total{reason=\"rejected\",retriable=\"false\",sink=\"k\",stream=\"s\"}"),
+      value("spillway_dead_letter_messages_total{reason=\"rejected\",sink=\"k\",stream=\"s\"}"),
       "2");
+  EXPECT_EQ(value("spillway_sink_send_failures_total{reason=\"rejected\",retriable=\"false\",sink="
+                  "\"k\",stream=\"s\"}"),
+            "2");
   EXPECT_EQ(value("spillway_dropped_messages_total{reason=\"age\",sink=\"k\",stream=\"s\"}"), "5");
 }
 
@@ -127,10 +130,14 @@ TEST_F(MetricsTest, deliveries_are_counted_by_where_they_came_from) {
   SinkProbe probe(metrics_, sink_options());
   probe.delivered(Mode::live, 10, 1000, 0.002);
   probe.delivered(Mode::replay, 5, 500, 90);
-  EXPECT_EQ(value("spillway_sink_delivered_messages_total{mode=\"live\",sink=\"k\",stream=\"s\"}"), "10");
-  EXPECT_EQ(value("spillway_sink_delivered_bytes_total{mode=\"replay\",sink=\"k\",stream=\"s\"}"), "500");
-  EXPECT_EQ(value("spillway_sink_delivery_latency_seconds_count{mode=\"replay\",sink=\"k\",stream=\"s\"}"),
-            "1");
+  EXPECT_EQ(value("spillway_sink_delivered_messages_total{mode=\"live\",sink=\"k\",stream=\"s\"}"),
+            "10");
+  EXPECT_EQ(value("spillway_sink_delivered_bytes_total{mode=\"replay\",sink=\"k\",stream=\"s\"}"),
+            "500");
+  EXPECT_EQ(
+      value(
+          "spillway_sink_delivery_latency_seconds_count{mode=\"replay\",sink=\"k\",stream=\"s\"}"),
+      "1");
 }
 
 TEST_F(MetricsTest, an_outage_that_lasts_shows_its_start_and_what_is_left) {
@@ -192,8 +199,9 @@ TEST_F(MetricsTest, acknowledgements_carry_the_policy_of_the_stream) {
   probe.acknowledged(100, 0.004);
   EXPECT_EQ(value("spillway_received_bytes_total{stream=\"s\"}"), "5000");
   EXPECT_EQ(value("spillway_acked_messages_total{policy=\"quorum\",stream=\"s\"}"), "100");
-  EXPECT_EQ(value("spillway_ack_latency_seconds_bucket{policy=\"quorum\",stream=\"s\",le=\"0.005\"}"),
-            "1");
+  EXPECT_EQ(
+      value("spillway_ack_latency_seconds_bucket{policy=\"quorum\",stream=\"s\",le=\"0.005\"}"),
+      "1");
   EXPECT_EQ(value("spillway_window_limit_bytes{stream=\"s\"}"), "64");
 }
 
@@ -210,7 +218,8 @@ TEST_F(MetricsTest, totals_of_the_journal_never_fall) {
   JournalProbe probe(metrics_);
   EXPECT_EQ(value("spillway_journal_exhaustion_seconds"), "+Inf");
   probe.sampled({.disk_bytes = 10, .appends = 5, .commits = 2, .stall_seconds = 0.5});
-  probe.sampled({.disk_bytes = 4, .failing = true, .appends = 7, .commits = 2, .stall_seconds = 0.5});
+  probe.sampled(
+      {.disk_bytes = 4, .failing = true, .appends = 7, .commits = 2, .stall_seconds = 0.5});
   probe.sampled({.disk_bytes = 4, .appends = 6});
   EXPECT_EQ(value("spillway_journal_appends_total"), "7");
   EXPECT_EQ(value("spillway_journal_fsyncs_total"), "2");
@@ -281,7 +290,8 @@ TEST(ForecastTest, nothing_is_foretold_from_one_observation_or_a_level_that_rest
 TEST(ForecastTest, a_change_of_speed_shows_within_the_window) {
   Forecast forecast(10);
   for (int second = 0; second <= 60; ++second) forecast.observe(second, 100.0 * second);
-  for (int second = 61; second <= 120; ++second) forecast.observe(second, 6000 + 10.0 * (second - 60));
+  for (int second = 61; second <= 120; ++second)
+    forecast.observe(second, 6000 + 10.0 * (second - 60));
   EXPECT_NEAR(forecast.per_second(), 10, 1);
 }
 
