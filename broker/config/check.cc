@@ -189,8 +189,8 @@ class Checker {
       std::error_code error;
       if (fs::exists(file->path, error) && !fs::is_regular_file(file->path, error)) {
         problem(key + ".path", file->path.string() + " exists and is not a file");
-      } else if (folder(key + ".path", file->path.parent_path()) &&
-                 fs::exists(file->path, error) && ::access(file->path.c_str(), R_OK | W_OK) != 0) {
+      } else if (folder(key + ".path", file->path.parent_path()) && fs::exists(file->path, error) &&
+                 ::access(file->path.c_str(), R_OK | W_OK) != 0) {
         problem(key + ".path", file->path.string() + " cannot be written: " + errno_text());
       }
     } else if (const auto* tcp = std::get_if<TcpSink>(&sink.destination)) {
@@ -200,10 +200,9 @@ class Checker {
       tokens(key + ".token_file", relay->token_file);
     }
     if (sink.max_bytes && *sink.max_bytes > config_.journal.max_disk_bytes) {
-      warning(key + ".max_bytes", format_bytes(*sink.max_bytes) +
-                                      " can never trip: journal.max_disk_bytes (" +
-                                      format_bytes(config_.journal.max_disk_bytes) +
-                                      ") comes first, and halts");
+      warning(key + ".max_bytes",
+              format_bytes(*sink.max_bytes) + " can never trip: journal.max_disk_bytes (" +
+                  format_bytes(config_.journal.max_disk_bytes) + ") comes first, and halts");
     }
   }
 

@@ -9,9 +9,9 @@
 namespace spillway::config {
 
 struct Environment {
-  std::vector<std::string> checked;      // one line per thing looked at
-  std::vector<Diagnostic> problems;      // would keep the broker from starting or from journaling
-  std::vector<Diagnostic> warnings;      // may be meant: a limit that another one always precedes
+  std::vector<std::string> checked;  // one line per thing looked at
+  std::vector<Diagnostic> problems;  // would keep the broker from starting or from journaling
+  std::vector<Diagnostic> warnings;  // may be meant: a limit that another one always precedes
 };
 
 // Looks at directories, disk space, listeners, hosts of sinks and token files. Changes nothing: a

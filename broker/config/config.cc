@@ -17,9 +17,8 @@ constexpr std::string_view kUnix = "unix://";
 constexpr std::size_t kMaxUnixPath = sizeof(sockaddr_un::sun_path) - 1;
 
 Error bad_address(std::string_view text, std::string_view why, bool plain_is_tcp) {
-  return Error{"\"" + std::string(text) + "\" is not an address: " + std::string(why) +
-               " (write " + (plain_is_tcp ? "host:port, " : "") +
-               "tcp://host:port or unix:///path)"};
+  return Error{"\"" + std::string(text) + "\" is not an address: " + std::string(why) + " (write " +
+               (plain_is_tcp ? "host:port, " : "") + "tcp://host:port or unix:///path)"};
 }
 
 Result<Address> parse_tcp(std::string_view whole, std::string_view rest, bool plain_is_tcp) {

@@ -31,9 +31,9 @@ inline constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 struct Address {
   enum class Kind { tcp, unix_socket };
   Kind kind = Kind::tcp;
-  std::string host;         // tcp: a name or a number, IPv6 without brackets
-  std::uint16_t port = 0;   // tcp: 0 asks the system for a free one (listeners only)
-  std::string path;         // unix_socket
+  std::string host;        // tcp: a name or a number, IPv6 without brackets
+  std::uint16_t port = 0;  // tcp: 0 asks the system for a free one (listeners only)
+  std::string path;        // unix_socket
   friend bool operator==(const Address&, const Address&) = default;
 };
 std::string to_string(const Address& address);  // with its scheme

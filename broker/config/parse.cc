@@ -65,8 +65,7 @@ class Parser {
   // Every listener, once: the second of two with one address would fail to bind at start.
   void claim(Section& section, const Address& listen) {
     if (listen.kind == Address::Kind::tcp && listen.port == 0) return;
-    const auto [other, fresh] =
-        listeners_.emplace(to_string(listen), section.key_path("listen"));
+    const auto [other, fresh] = listeners_.emplace(to_string(listen), section.key_path("listen"));
     if (!fresh) section.error("listen", "is the address of " + other->second + " too");
   }
 
@@ -196,8 +195,8 @@ class Parser {
       Sink sink;
       read_sink(sink_section, folder_, stream.name, sink);
       if (!sink.name.empty() && !names.insert(sink.name).second) {
-        sink_section.error("name", "another sink of this stream is called \"" + sink.name +
-                                       "\" too");
+        sink_section.error("name",
+                           "another sink of this stream is called \"" + sink.name + "\" too");
       }
       check_destination(sink_section, sink, stream);
       stream.sinks.push_back(std::move(sink));
@@ -232,8 +231,9 @@ class Parser {
       claim_destination(section, "path", sink);
       const auto inside = file->path.lexically_relative(config_.data_dir);
       if (!config_.data_dir.empty() && !inside.empty() && *inside.begin() != "..") {
-        section.error("path", "is inside data_dir, which holds the journal and is bounded; "
-                              "choose another folder");
+        section.error("path",
+                      "is inside data_dir, which holds the journal and is bounded; "
+                      "choose another folder");
       }
     } else if (relay != nullptr && relay->connect != Address{}) {
       claim_destination(section, "connect", sink);
@@ -244,8 +244,7 @@ class Parser {
   }
 
   void claim_destination(Section& section, std::string_view key, const Sink& sink) {
-    const auto [other, fresh] =
-        destinations_.emplace(sink_identity(sink), section.key_path(key));
+    const auto [other, fresh] = destinations_.emplace(sink_identity(sink), section.key_path(key));
     if (!fresh) section.error(key, "is the destination of " + other->second + " too");
   }
 

@@ -22,12 +22,8 @@ struct TypeKey {
   std::vector<std::string_view> types;
 };
 const std::vector<TypeKey> kTypeKeys = {
-    {"path", {"file"}},
-    {"framing", {"file", "tcp"}},
-    {"connect", {"tcp", "spillway"}},
-    {"acknowledge", {"tcp"}},
-    {"stream", {"spillway"}},
-    {"token_file", {"spillway"}},
+    {"path", {"file"}},       {"framing", {"file", "tcp"}}, {"connect", {"tcp", "spillway"}},
+    {"acknowledge", {"tcp"}}, {"stream", {"spillway"}},     {"token_file", {"spillway"}},
 };
 
 void read_file(Section& section, const std::filesystem::path& folder, Sink& sink) {
@@ -151,8 +147,8 @@ std::vector<std::pair<std::string, std::string>> keys_of_other_types(std::string
     if (std::ranges::find(types, type) != types.end()) continue;
     std::string names;
     for (const auto name : types) names += (names.empty() ? "" : " and ") + std::string(name);
-    out.emplace_back(key, "is a key of " + names + " sinks, this one is of type " +
-                              std::string(type));
+    out.emplace_back(key,
+                     "is a key of " + names + " sinks, this one is of type " + std::string(type));
   }
   return out;
 }
@@ -165,8 +161,8 @@ void read_name(Section& section, std::string& out) {
     return;
   }
   const bool letters = std::ranges::all_of(out, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   });
   if (out.empty() || out.size() > kMaxName || !letters || out == "." || out == "..") {
     section.error("name", "\"" + out + "\" is not a name: 1 to 64 of A-Z a-z 0-9 . _ -");

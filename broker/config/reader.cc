@@ -261,9 +261,8 @@ void Section::finish(const std::vector<std::pair<std::string, std::string>>& els
     if (std::ranges::find(known_, key.str()) != known_.end()) continue;
     const auto at = key.source().begin;
     std::string message;
-    const auto other = std::ranges::find(elsewhere, key.str(), [](const auto& entry) {
-      return std::string_view(entry.first);
-    });
+    const auto other = std::ranges::find(
+        elsewhere, key.str(), [](const auto& entry) { return std::string_view(entry.first); });
     if (other != elsewhere.end()) {
       message = other->second;
     } else if (const auto near = nearest(key.str(), known_); !near.empty()) {

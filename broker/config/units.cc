@@ -31,8 +31,8 @@ constexpr std::array kByteUnits = {
     Unit{"TB", 1'000'000'000'000},
 };
 constexpr std::array kTimeUnits = {
-    Unit{"ms", 1},         Unit{"s", 1'000},       Unit{"m", 60'000},
-    Unit{"min", 60'000},   Unit{"h", 3'600'000},   Unit{"d", 86'400'000},
+    Unit{"ms", 1},       Unit{"s", 1'000},     Unit{"m", 60'000},
+    Unit{"min", 60'000}, Unit{"h", 3'600'000}, Unit{"d", 86'400'000},
 };
 
 constexpr std::uint64_t kLargest = std::numeric_limits<std::int64_t>::max();

@@ -324,16 +324,15 @@ path = "../out/a"
   EXPECT_EQ(config->data_dir, "/etc/spillway/data");
   EXPECT_EQ(config->ingress[0].listen.path, "/etc/spillway/in.sock");
   EXPECT_EQ(config->streams[0].token_file, "/etc/spillway/tokens");
-  EXPECT_EQ(std::get<FileSink>(config->streams[0].sinks[0].destination).path,
-            "/etc/out/a");
+  EXPECT_EQ(std::get<FileSink>(config->streams[0].sinks[0].destination).path, "/etc/out/a");
 }
 
 TEST(Config, an_unknown_key_is_an_error_with_its_place_and_the_nearest_valid_key) {
   EXPECT_EQ(errors_of(with_sink("on_limt = \"halt\"\n")),
             "test.toml:8:1: stream[0].sink[0].on_limt: unknown key, did you mean \"on_limit\"?");
-  EXPECT_THAT(errors_of(with_stream("windw_bytes = 1\n")),
-              AllOf(StartsWith("test.toml:4:1: stream[0].windw_bytes"),
-                    HasSubstr("\"window_bytes\"")));
+  EXPECT_THAT(
+      errors_of(with_stream("windw_bytes = 1\n")),
+      AllOf(StartsWith("test.toml:4:1: stream[0].windw_bytes"), HasSubstr("\"window_bytes\"")));
   EXPECT_THAT(errors_of(with_top("datadir = \"x\"\n")), HasSubstr("\"data_dir\""));
   EXPECT_THAT(errors_of(with_top("stop_timeout_zzzzzzzzzz = 1\n")), HasSubstr("known here: "));
 }
@@ -360,8 +359,9 @@ TEST(Config, an_unknown_value_is_an_error_with_the_nearest_and_all_valid_ones) {
 }
 
 TEST(Config, an_unknown_sink_type_suggests_one_and_a_later_type_says_not_in_this_version) {
-  const std::string before = "data_dir = \"/d\"\n[[stream]]\nname = \"s\"\n[[stream.sink]]\n"
-                             "name = \"k\"\ntype = ";
+  const std::string before =
+      "data_dir = \"/d\"\n[[stream]]\nname = \"s\"\n[[stream.sink]]\n"
+      "name = \"k\"\ntype = ";
   EXPECT_THAT(errors_of(before + "\"fil\"\n"), HasSubstr("did you mean \"file\"?"));
   for (const auto* type : {"kafka", "postgres", "http", "redis", "nats"}) {
     EXPECT_EQ(errors_of(before + "\"" + type + "\"\nurl = \"x\"\n"),
@@ -386,15 +386,16 @@ TEST(Config, formats_filters_and_tls_are_not_in_this_version) {
 
 TEST(Config, all_errors_are_reported_in_the_order_of_the_file) {
   std::vector<Diagnostic> found;
-  const auto config = parse("stop_timeout = \"1y\"\n[admin]\nlisten = 5\n[[stream]]\n"
-                            "name = \"a b\"\nacks = \"some\"\n",
-                            "many.toml", &found);
+  const auto config = parse(
+      "stop_timeout = \"1y\"\n[admin]\nlisten = 5\n[[stream]]\n"
+      "name = \"a b\"\nacks = \"some\"\n",
+      "many.toml", &found);
   ASSERT_FALSE(config);
   std::vector<std::string> keys;
   for (const auto& diagnostic : found) keys.push_back(diagnostic.key);
-  EXPECT_THAT(keys, testing::UnorderedElementsAre("data_dir", "stop_timeout", "admin.listen",
-                                                  "stream[0].sink", "stream[0].name",
-                                                  "stream[0].acks"));
+  EXPECT_THAT(keys,
+              testing::UnorderedElementsAre("data_dir", "stop_timeout", "admin.listen",
+                                            "stream[0].sink", "stream[0].name", "stream[0].acks"));
   EXPECT_TRUE(std::ranges::is_sorted(found, {}, &Diagnostic::line));
   EXPECT_EQ(std::ranges::count(config.error().message, '\n'), 5);
 }
@@ -492,8 +493,8 @@ TEST(Config, a_sink_that_leads_back_here_is_refused) {
 
 TEST(Config, a_mode_is_octal_and_only_for_unix_sockets) {
   const auto mode = [](const std::string& listen, const std::string& value) {
-    return errors_of(with_sink("[[ingress]]\nlisten = \"" + listen + "\"\nmode = \"" + value +
-                               "\"\n"));
+    return errors_of(
+        with_sink("[[ingress]]\nlisten = \"" + listen + "\"\nmode = \"" + value + "\"\n"));
   };
   EXPECT_EQ(mode("unix:///a", "0777"), "");
   EXPECT_THAT(mode("unix:///a", "1000"), HasSubstr("no file mode"));
