@@ -1,4 +1,5 @@
-// Batches and blocks: reading, checking, cutting, joining and sending records without building messages.
+// Batches and blocks: reading, checking, cutting, joining and sending records without building
+// messages.
 //
 // Everything here works on the bytes as they came. Nothing allocates per record.
 #pragma once
@@ -39,8 +40,8 @@ struct BatchView {
 // The Batch message of a frame for which is_batch() is true.
 Result<std::span<const std::byte>> batch_of(std::span<const std::byte> frame);
 
-// The header only: fields once each, ascending, before the records. Every error is MALFORMED. A reason
-// of skip that is not known is read as LossReason::upstream.
+// The header only: fields once each, ascending, before the records. Every error is MALFORMED. A
+// reason of skip that is not known is read as LossReason::upstream.
 Result<BatchView> parse_batch(std::span<const std::byte> batch);
 
 // What admission must know of a record.
@@ -63,20 +64,20 @@ struct NewestMark {
   std::span<const std::byte> mark;
 };
 
-// One pass over the records of a batch that is not a skip: structure, count, sizes, parts, and every
-// CRC. `shapes` is cleared and filled; `mark` becomes the newest one, or nothing. Nothing is returned
-// when all is well. `max_record_bytes` bounds a record, parts taken together.
+// One pass over the records of a batch that is not a skip: structure, count, sizes, parts, and
+// every CRC. `shapes` is cleared and filled; `mark` becomes the newest one, or nothing. Nothing is
+// returned when all is well. `max_record_bytes` bounds a record, parts taken together.
 std::optional<Refusal> scan_records(const BatchView& batch, std::uint64_t max_record_bytes,
                                     PartState& parts, std::vector<RecordShape>& shapes,
                                     std::optional<NewestMark>& mark);
 
-// The records [index, index + count) of a scanned batch (or of a skip: then `shapes` is empty). Keeps
-// `previous` only if index is 0.
+// The records [index, index + count) of a scanned batch (or of a skip: then `shapes` is empty).
+// Keeps `previous` only if index is 0.
 BatchView sub_batch(const BatchView& batch, std::span<const RecordShape> shapes,
                     std::uint64_t index, std::uint64_t count);
 
-// A block of its own with a copy of the records. `shapes` as scan_records() filled it for this batch.
-// `running_bytes_before` is Block::running_bytes of the block before.
+// A block of its own with a copy of the records. `shapes` as scan_records() filled it for this
+// batch. `running_bytes_before` is Block::running_bytes of the block before.
 BlockPtr make_block(Offset first, const BatchView& batch, std::span<const RecordShape> shapes,
                     std::int64_t received_ms, std::uint64_t running_bytes_before);
 
@@ -88,8 +89,8 @@ class BlockBuilder {
   std::uint64_t count() const { return count_; }
   std::uint64_t bytes() const { return buffer_.size(); }
 
-  // Whether the batch may be appended: empty(), or it follows in the same epoch, is no skip, and the
-  // whole stays within kBlockTargetBytes.
+  // Whether the batch may be appended: empty(), or it follows in the same epoch, is no skip, and
+  // the whole stays within kBlockTargetBytes.
   bool fits(const BatchView& batch) const;
   // Requires fits(). received_ms of the block is that of its first batch.
   void append(const BatchView& batch, std::span<const RecordShape> shapes,

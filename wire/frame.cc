@@ -1,5 +1,7 @@
 #include "wire/frame.h"
 
+#include <google/protobuf/stubs/logging.h>
+
 #include <cstring>
 #include <utility>
 
@@ -72,11 +74,14 @@ bool is_batch(std::span<const std::byte> frame) {
 
 Result<v1::Frame> decode(std::span<const std::byte> frame) {
   if (frame.size() > kMaxControlBytes) return Error{"a control frame over 64 KiB"};
+  if (is_batch(frame)) return Error{"a batch where it does not belong"};
+  // What a peer got wrong goes into an Error, not to the standard error of the process.
+  const google::protobuf::LogSilencer silencer;
   v1::Frame message;
   if (!message.ParseFromArray(frame.data(), static_cast<int>(frame.size()))) {
     return Error{"not a frame of this protocol"};
   }
-  if (message.frame_case() == v1::Frame::FRAME_NOT_SET) return Error{"a frame with nothing known in it"};
+  if (message.frame_case() == v1::Frame::FRAME_NOT_SET) return Error{"a frame of no known kind"};
   if (message.has_batch()) return Error{"a batch that does not begin its frame"};
   return message;
 }

@@ -17,18 +17,20 @@ namespace spillway::wire {
 
 inline constexpr std::uint32_t kVersion = 1;
 inline constexpr std::size_t kLengthBytes = 4;
-// What every broker must allow, so that a client may choose the size of its parts before it connects.
+// What every broker must allow, so that a client may choose the size of its parts before it
+// connects.
 inline constexpr std::uint64_t kMinMaxFrameBytes = std::uint64_t{2} << 20;
 inline constexpr std::uint64_t kDefaultMaxFrameBytes = (std::uint64_t{4} << 20) + (64 << 10);
 // Frames but Batch: bounds what a peer can make us parse.
 inline constexpr std::size_t kMaxControlBytes = std::size_t{64} << 10;
 
-// Cuts a byte stream into frames. Sans-IO: read into prepare(), commit() what came, then call next()
-// until it has nothing.
-//   for (;;) { n = socket.read(reader.prepare()); reader.commit(n); while (frame = reader.next()) ... }
-// Memory: a length over the limit is an error before anything is allocated for it, and the buffer grows
-// with the bytes that arrived, not with those announced: at most four times them, or kReadBytes.
-// Not thread-safe.
+// Cuts a byte stream into frames. Sans-IO: read into prepare(), commit() what came, then call
+// next() until it has nothing.
+//   reader.commit(socket.read(reader.prepare()));
+//   while (frame = reader.next()) ...
+// Memory: a length over the limit is an error before anything is allocated for it, and the buffer
+// grows with the bytes that arrived, not with those announced: at most four times them, or
+// kReadBytes. Not thread-safe.
 class FrameReader {
  public:
   static constexpr std::size_t kReadBytes = std::size_t{256} << 10;
@@ -41,8 +43,8 @@ class FrameReader {
   std::span<std::byte> prepare();
   void commit(std::size_t bytes);
 
-  // The next whole frame without its length, valid until prepare(); nothing when more bytes are needed.
-  // An error is final: the place of the next frame is unknown.
+  // The next whole frame without its length, valid until prepare(); nothing when more bytes are
+  // needed. An error is final: the place of the next frame is unknown.
   Result<std::optional<std::span<const std::byte>>> next();
 
   std::size_t buffered() const { return end_ - begin_; }

@@ -137,7 +137,7 @@ const char* parse_record(Bytes record, RecordView& out) {
     }
     newest = field;
     rest = rest.subspan(1);
-    if (!read_field(tag, rest, out, headers)) return "a record field that is malformed or too large";
+    if (!read_field(tag, rest, out, headers)) return "a malformed or too large record field";
   }
   if (rest.size() != kCrcFieldBytes || rest[0] != tag_of(kCrc, WireType::fixed32)) {
     return "a record whose last field is not crc32c";
@@ -243,7 +243,9 @@ std::optional<std::string> check_limits(const RecordFields& fields) {
   const auto over = [](std::string what, std::size_t is, std::size_t limit) {
     return what + " of " + std::to_string(is) + "; at most " + std::to_string(limit);
   };
-  if (fields.key.size() > kMaxKeyBytes) return over("a key in bytes", fields.key.size(), kMaxKeyBytes);
+  if (fields.key.size() > kMaxKeyBytes) {
+    return over("a key in bytes", fields.key.size(), kMaxKeyBytes);
+  }
   if (fields.type.size() > kMaxTypeBytes) {
     return over("a type in bytes", fields.type.size(), kMaxTypeBytes);
   }

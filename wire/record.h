@@ -1,7 +1,7 @@
 // Records: reading them in place, and encoding them with their CRC.
 //
-// A record on the wire is {tag, varint length, Record}: field 15 of Batch. Its bytes never change after
-// its producer made them.
+// A record on the wire is {tag, varint length, Record}: field 15 of Batch. Its bytes never change
+// after its producer made them.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,8 @@ inline constexpr std::size_t kMaxKeyBytes = 4096;
 inline constexpr std::size_t kMaxHeaders = 64;
 inline constexpr std::size_t kMaxHeadersBytes = std::size_t{16} << 10;  // encoded, all together
 
-// Consecutive records that belong together, such as what one block of a chain changed. A record that is
-// a group of its own has `none`.
+// Consecutive records that belong together, such as what one block of a chain changed. A record
+// that is a group of its own has `none`.
 enum class Group : std::uint8_t { none = 0, begins = 1, continues = 2, ends = 3 };
 
 struct HeaderView {
@@ -67,7 +67,8 @@ class RecordReader {
   RecordReader(std::span<const std::byte> records, Position first)
       : rest_(records), next_(first) {}
 
-  // False at the end, and when the bytes are not records: then error() says why. Does not check CRCs.
+  // False at the end, and when the bytes are not records: then error() says why. Does not check
+  // CRCs.
   bool next(RecordView& record);
   const char* error() const { return error_; }  // nullptr: all is well
   // What has not been read yet.
@@ -79,8 +80,8 @@ class RecordReader {
   const char* error_ = nullptr;
 };
 
-// The check of a record at `position`: CRC-32C over epoch and sequence (16 bytes, little-endian), then
-// the record's bytes before the tag of its crc32c.
+// The check of a record at `position`: CRC-32C over epoch and sequence (16 bytes, little-endian),
+// then the record's bytes before the tag of its crc32c.
 std::uint32_t record_crc(Position position, std::span<const std::byte> before_crc);
 bool crc_matches(const RecordView& record);
 
@@ -104,8 +105,8 @@ std::size_t encoded_bytes(const RecordFields& fields);
 // Writes {tag, length, record with its CRC} to `out`, which has encoded_bytes(); returns the end.
 std::byte* encode_record(const RecordFields& fields, Position position, std::byte* out);
 void append_record(std::string& out, const RecordFields& fields, Position position);
-// Gives records that were encoded here other positions, counting up from `first`, by making their CRCs
-// anew in place.
+// Gives records that were encoded here other positions, counting up from `first`, by making their
+// CRCs anew in place.
 void renumber_records(std::span<std::byte> records, Position first);
 
 }  // namespace spillway::wire

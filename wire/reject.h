@@ -31,7 +31,8 @@ enum class RejectCode : std::uint8_t {
 };
 inline constexpr int kRejectCodes = 16;
 
-// The name used in logs, metrics and JSON, such as "unknown_stream"; "unknown" for any other number.
+// The name used in logs, metrics and JSON, such as "unknown_stream"; "unknown" for any other
+// number.
 std::string_view name_of(RejectCode code);
 
 // Whether the same attempt may succeed later without anybody changing anything.

@@ -15,8 +15,8 @@ constexpr std::byte tag_of(unsigned field, WireType type) {
   return static_cast<std::byte>(field << 3 | static_cast<unsigned>(type));
 }
 
-// Takes a varint off the front of `bytes`. False, and `bytes` is left where it was, if it is cut off or
-// does not fit 64 bits.
+// Takes a varint off the front of `bytes`. False, and `bytes` is left where it was, if it is cut
+// off or does not fit 64 bits.
 inline bool read_varint(std::span<const std::byte>& bytes, std::uint64_t& value) {
   if (!bytes.empty() && bytes[0] < std::byte{0x80}) {
     value = std::to_integer<std::uint64_t>(bytes[0]);
