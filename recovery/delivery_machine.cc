@@ -173,6 +173,7 @@ void DeliveryMachine::on(const delivery::Acked& e) {
 void DeliveryMachine::on(const delivery::Held& e) {
   if (e.rejected) connecting_ = connected_ = false;
   held_ = true;
+  if (state_ == State::paused || state_ == State::parked) return;
   lose(State::journaling, e.rejected ? Cause::rejected : Cause::moved);
 }
 
@@ -202,10 +203,9 @@ void DeliveryMachine::on(const delivery::Restarted& e) {
   if (state_ == State::journaling) connect();
 }
 
-void DeliveryMachine::on(const delivery::Clamped& e) {
-  if (acked_ <= e.head) return;
+void DeliveryMachine::on(const delivery::Corrected& e) {
   INVARIANT(in_flight_.empty());
-  acked_ = sent_ = e.head;
+  acked_ = sent_ = e.acked;
 }
 
 void DeliveryMachine::on(const delivery::ReadDone& e) {

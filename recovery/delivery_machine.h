@@ -51,7 +51,9 @@ struct Held { bool rejected = false; };
 struct Skipped { SkipRange range; };  // durable: a skip block is sent instead of these
 // The cursor was moved by policy or by an operator: connect anew and go on from there.
 struct Restarted { Offset acked = 0; std::uint64_t running_bytes = 0; };
-struct Clamped { Offset head = 0; };     // what was reported beyond `head` belongs to another epoch
+// With nothing in flight: the sink has all through here, no more and no less. A first Hello said so,
+// or an epoch ended before what the sink reported.
+struct Corrected { Offset acked = 0; };
 struct ReadDone { std::uint64_t id = 0; bool ok = false; std::span<const BlockInfo> blocks; };
 struct Parked {};
 struct Paused {};
@@ -61,7 +63,7 @@ struct Ticked {};
 struct Stopped {};
 
 using Event = std::variant<Started, Extended, Connected, Positioned, Lost, Acked, Held, Skipped, Restarted,
-                           Clamped, ReadDone, Parked, Paused, Resumed, Reconnect, Ticked, Stopped>;
+                           Corrected, ReadDone, Parked, Paused, Resumed, Reconnect, Ticked, Stopped>;
 }  // namespace delivery
 
 class DeliveryMachine {
@@ -85,6 +87,7 @@ class DeliveryMachine {
   std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
   bool attempted() const { return attempted_; }     // one attempt has ended or succeeded since start
   int failures() const { return backoff_.failures(); }
+  bool reads(std::uint64_t id) const { return reading_ == id; }
   const std::deque<SkipRange>& skips() const { return skips_; }
 
  private:
@@ -97,7 +100,7 @@ class DeliveryMachine {
   void on(const delivery::Held&);
   void on(const delivery::Skipped&);
   void on(const delivery::Restarted&);
-  void on(const delivery::Clamped&);
+  void on(const delivery::Corrected&);
   void on(const delivery::ReadDone&);
   void on(const delivery::Parked&);
   void on(const delivery::Paused&);

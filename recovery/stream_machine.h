@@ -84,6 +84,8 @@ class StreamMachine {
   Outage outage(SinkId sink) const;
   // What a relay tells its receiver about itself (D4): the cursor and the first record at hand.
   Offset oldest_available() const;
+  // The first record that a sink can be sent again.
+  Offset rewindable() const;
 
  private:
   struct WaitingSkip {
@@ -99,6 +101,7 @@ class StreamMachine {
     bool report_waits = false;             // connected, its position not resolved yet
     std::optional<Position> reported;
     Offset floor = 0;                      // what the sink is known to have taken by itself
+    bool fresh = false;                    // new to this store: what it reports wins
     std::vector<WaitingSkip> waiting_skips;  // told to the delivery once durable
     bool drop_durable = false;             // the open-ended drop is in the ledger
     std::uint64_t drop_change = 0;
@@ -119,6 +122,7 @@ class StreamMachine {
     Millis extra_time{0};                  // an operator's extension
     std::uint64_t extra_bytes = 0;
     bool blocking = false;
+    bool reopen_after_drop = false;        // held while its drop becomes durable
   };
   struct PendingHello {
     event::HelloCame hello;
@@ -182,6 +186,7 @@ class StreamMachine {
   bool check_epoch(const event::BatchCame& batch);
   std::uint64_t admissible(const event::BatchCame& batch, std::uint64_t skip);
   void admit(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count);
+  std::uint64_t running_at_safe() const;
 
   // stream_coverage.cc
   void settle_coverage();
@@ -206,6 +211,7 @@ class StreamMachine {
   void park(Sink& sink, std::string reason);
   void add_skip(Sink& sink, SkipRange range);
   void settle_sink(Sink& sink);
+  void restart(Sink& sink, Offset at, std::uint64_t running_bytes);
   Offset effective(const Sink& sink) const;
   Offset min_effective() const;
   Sink& sink_of(SinkId id) { return *sinks_[value_of(id)]; }
@@ -277,6 +283,7 @@ class StreamMachine {
   std::vector<DeadLetterNote> dead_letters_;
   Instant wrote_at_{};
   Offset trimmed_ = 0;
+  Offset evicted_ = 0;  // what the shell was told of the window
   bool journal_down_ = false;
   Instant down_since_{};
   std::optional<WriteOutcome> disk_refused_;
@@ -284,11 +291,9 @@ class StreamMachine {
 
   std::optional<SessionId> session_;
   std::optional<PendingHello> hello_;
+  std::optional<std::uint64_t> known_change_;  // the head is known once this is durable
   bool discarding_ = false;  // until the record after head comes again
-  struct Gap {
-    Offset through = 0;
-  };
-  std::optional<Gap> gap_;
+  std::optional<Offset> gap_through_;  // the range after head that nobody sends any more
   bool accept_gap_ = false;
   std::optional<std::uint64_t> resume_after_;  // a change that must be durable before Resume
 
@@ -296,7 +301,8 @@ class StreamMachine {
   std::vector<HaltCause> latched_;             // as last written
   std::optional<std::uint64_t> latch_id_;      // a write under way
   std::vector<HaltCause> latching_;
-  Instant latch_by_{};
+  std::optional<Instant> latch_wanted_;        // since when what is written is not what holds
+  Instant latch_retry_at_{};
   bool told_halt_ = false;
   std::vector<HaltCause> told_causes_;
 

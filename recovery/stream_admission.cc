@@ -1,0 +1,180 @@
+// Admission: contiguity, duplicates, epochs of relays, groups, limits (G7, G12).
+#include <algorithm>
+
+#include "base/invariant.h"
+#include "recovery/stream_machine.h"
+
+namespace spillway::recovery {
+
+void StreamMachine::on(const event::BatchCame& e) {
+  if (session_ != e.session || e.count == 0) return;  // an older connection's
+  if (stopping_) {
+    out_->push_back(action::Discard{e.session, e.count});
+    return;
+  }
+  if (!check_epoch(e)) return;
+  const Offset first = table_.current_base() + e.first.sequence;
+  const Offset last = first + e.count - 1;
+  if (e.first.sequence == 0) {
+    return reject(e.session, RejectCode::malformed, false, "sequences begin at 1");
+  }
+  if (first > head_ + 1) {
+    if (discarding_ || halted()) {  // sent before the producer heard of the halt
+      discarding_ = true;
+      out_->push_back(action::Discard{e.session, e.count});
+      return;
+    }
+    return reject(e.session, RejectCode::gap, false,
+                  "expected record " + to_string(table_.position_of(head_ + 1)) + ", got " +
+                      to_string(e.first));
+  }
+  if (first <= head_) {
+    out_->push_back(action::Duplicate{e.session, first, std::min(last, head_) - first + 1});
+    if (last <= head_) return;
+  }
+  const std::uint64_t skip = head_ + 1 - first;
+  // Frames may be as large as a record may be: one of them beyond the limit is not held against it.
+  const std::uint64_t unacknowledged =
+      running_bytes_ - std::min(running_bytes_, running_at_safe());
+  if (unacknowledged > policy_.producer_in_flight() + e.bytes) {
+    return reject(e.session, RejectCode::in_flight, false,
+                  "more bytes in flight than Welcome allowed");
+  }
+  const std::uint64_t count = e.skip ? (halted() ? 0 : e.count - skip) : admissible(e, skip);
+  if (count > 0) admit(e, skip, count);
+  if (skip + count < e.count) {
+    discarding_ = true;
+    out_->push_back(action::Discard{e.session, e.count - skip - count});
+  } else {
+    discarding_ = false;
+  }
+}
+
+// A relay names its own epochs: the first batch of one says what came before it (D6).
+bool StreamMachine::check_epoch(const event::BatchCame& batch) {
+  const std::uint64_t epoch = batch.first.epoch;
+  if (epoch == table_.current()) return true;
+  if (epoch > table_.current() && batch.previous) {
+    if (*batch.previous == table_.place_of(head_) ||
+        *batch.previous == table_.position_of(head_)) {
+      open_epoch(epoch);
+      return true;
+    }
+    if (discarding_ || halted()) {
+      discarding_ = true;
+      out_->push_back(action::Discard{batch.session, batch.count});
+      return false;
+    }
+    reject(batch.session, RejectCode::gap, false,
+           "epoch " + std::to_string(epoch) + " begins after " + to_string(*batch.previous) +
+               ", but this stream is at " + to_string(table_.position_of(head_)));
+    return false;
+  }
+  const auto known = table_.offset_of(batch.first);
+  if (known && epoch < table_.current()) {  // an older epoch: all of it is here
+    out_->push_back(action::Duplicate{batch.session, *known, batch.count});
+    return false;
+  }
+  reject(batch.session, RejectCode::epoch, false,
+         "epoch " + std::to_string(epoch) + " is not the current one, " +
+             std::to_string(table_.current()));
+  return false;
+}
+
+// How many records from `skip` on may come in. Limits are checked where a group or a lone record
+// begins; what continues one is never refused (G12).
+std::uint64_t StreamMachine::admissible(const event::BatchCame& batch, std::uint64_t skip) {
+  INVARIANT(batch.records.size() == batch.count);
+  const auto records = batch.records.subspan(skip);
+  struct Room {
+    Sink* sink;
+    std::uint64_t bytes;
+    std::uint64_t count;
+  };
+  std::vector<Room> rooms;
+  if (!halted()) {
+    for (auto& sink : sinks_) {
+      const bool halts = sink->policy.on_limit == OnLimit::halt || sink->drop_held;
+      if (!halts || sink->delivery.state() == State::live) continue;
+      const Backlog waiting = backlog(*sink);
+      const std::uint64_t bytes = max_bytes(*sink);
+      const std::uint64_t count = sink->policy.max_records;
+      if (bytes == kUnlimited && count == kUnlimited) continue;
+      rooms.push_back({sink.get(), bytes - std::min(bytes, waiting.bytes),
+                       count - std::min(count, waiting.records)});
+    }
+    std::erase_if(rooms, [&](const Room& r) {
+      return r.bytes >= batch.bytes && r.count >= batch.count;
+    });
+    if (rooms.empty()) return records.size();
+  }
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    bytes += records[i].bytes;
+    if (records[i].continues) continue;
+    if (halted()) return i;
+    for (const Room& room : rooms) {
+      const bool by_count = i + 1 > room.count;
+      if (!by_count && bytes <= room.bytes) continue;
+      const SinkPolicy& policy = room.sink->policy;
+      if (by_count) {
+        raise(CauseKind::max_records, policy.name,
+              "max_records = " + std::to_string(policy.max_records) + " of sink " + policy.name);
+      } else {
+        raise(CauseKind::max_bytes, policy.name,
+              "max_bytes = " + std::to_string(max_bytes(*room.sink)) + " of sink " + policy.name);
+      }
+      return i;
+    }
+  }
+  return records.size();
+}
+
+void StreamMachine::admit(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count) {
+  BlockInfo block;
+  block.first = head_ + 1;
+  block.last = head_ + count;
+  block.arrived = now_.steady;
+  block.received = now_.wall;
+  if (skip == 0 && count == batch.count) {
+    block.bytes = batch.bytes;
+  } else if (!batch.skip) {
+    for (const RecordInfo& record : batch.records.subspan(skip, count)) block.bytes += record.bytes;
+  }
+  if (!batch.skip) {
+    const RecordInfo& last = batch.records[skip + count - 1];
+    block.ends_clean = !last.open;
+    block.inside_record = last.inside_record;
+    // The last place in it where nothing is unfinished.
+    for (std::uint64_t i = skip + count; i > skip; --i) {
+      if (batch.records[i - 1].open) continue;
+      clean_head_ = block.first + (i - 1 - skip);
+      break;
+    }
+  } else {
+    clean_head_ = block.last;
+    if (*batch.skip != LossReason::filter) {
+      record_loss(make_loss({}, block.first, block.last, LossReason::upstream, false));
+    }
+  }
+  group_open_ = !block.ends_clean;
+  running_bytes_ += block.bytes;
+  block.running_bytes = running_bytes_;
+  window_.push(block);
+  head_ = block.last;
+  if (batch.mark_index && *batch.mark_index >= skip && *batch.mark_index < skip + count) {
+    marks_.emplace_back(block.first + (*batch.mark_index - skip), std::string(batch.mark));
+    if (marks_.size() > kMaxPendingMarks) marks_.erase(marks_.end() - 2);
+  }
+  out_->push_back(action::Admit{batch.session, skip, count, block.first,
+                                table_.position_of(block.first), running_bytes_});
+}
+
+// The running byte count through safe_, which may have left the window.
+std::uint64_t StreamMachine::running_at_safe() const {
+  if (safe_ >= head_) return running_bytes_;
+  if (const BlockInfo* block = window_.find(safe_ + 1)) return block->running_at(safe_);
+  return window_.empty() ? running_bytes_ : window_.front().running_bytes - window_.front().bytes;
+}
+
+}  // namespace spillway::recovery

@@ -1,0 +1,139 @@
+// Drops and the ledger: whatever a sink does not get is written down before anything beyond is sent
+// (D8, G10).
+#include <algorithm>
+#include <utility>
+
+#include "base/invariant.h"
+#include "recovery/stream_machine.h"
+
+namespace spillway::recovery {
+
+Loss StreamMachine::make_loss(std::string sink, Offset first, Offset last, LossReason reason,
+                              bool upper_bound) {
+  Loss loss;
+  loss.id = want_.next_ledger_id++;
+  loss.sink = std::move(sink);
+  loss.first = first;
+  loss.last = last;
+  loss.first_position = table_.position_of(first);
+  if (last != 0) loss.last_position = table_.position_of(last);
+  loss.reason = reason;
+  loss.time = now_.wall;
+  loss.upper_bound = upper_bound;
+  return loss;
+}
+
+void StreamMachine::record_loss(Loss loss) {
+  losses_.push_back(std::move(loss));
+  change();
+}
+
+// Everything from the oldest undelivered record on is let go, until the sink is live again: one
+// open-ended entry, however long it lasts.
+void StreamMachine::begin_drop(Sink& sink, LossReason reason) {
+  SinkState& state = state_of(sink);
+  INVARIANT(!state.dropping);
+  sink.reopen_after_drop = sink.delivery.positioned();
+  if (sink.reopen_after_drop) deliver(sink, delivery::Held{false});
+  const Offset first = effective(sink) + 1;
+  Loss loss = make_loss(sink.policy.name, first, 0, reason, false);
+  state.dropping = true;
+  state.drop_first = first;
+  state.drop_reason = reason;
+  state.drop_entry = loss.id;
+  sink.drop_durable = false;
+  record_loss(std::move(loss));
+  sink.drop_change = changes_;
+}
+
+// The sink is back: what was let go becomes a range with an end, at a whole record and group.
+void StreamMachine::end_drop(Sink& sink) {
+  SinkState& state = state_of(sink);
+  INVARIANT(state.dropping);
+  const Offset last = std::max(clean_head_, state.drop_first - 1);
+  Loss loss = make_loss(sink.policy.name, state.drop_first, last, state.drop_reason, false);
+  loss.id = state.drop_entry;
+  state.dropping = false;
+  const SkipRange range{state.drop_first, last, state.drop_reason};
+  if (last >= state.drop_first) {
+    record_loss(std::move(loss));
+    add_skip(sink, range);
+  } else {
+    loss.last = loss.first - 1;  // nothing was dropped after all
+    record_loss(std::move(loss));
+  }
+  sink.ending_drop = range;
+  sink.ending_change = changes_;
+}
+
+// Lets the oldest go until seven eighths of the limit are left, so that this does not happen again at
+// the next record.
+void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
+  if (sink.locating || !sink.waiting_skips.empty() || sink.restart_change) return;
+  const Backlog waiting = backlog(sink);
+  const Offset passed = effective(sink);
+  Offset offset_min = passed + 1;
+  std::uint64_t bytes_min = 0;
+  WallMs received_min = 0;
+  if (const std::uint64_t limit = max_bytes(sink); waiting.bytes > limit) {
+    bytes_min = running_bytes_ - (limit - limit / 8);
+  }
+  if (const std::uint64_t limit = sink.policy.max_records; waiting.records > limit) {
+    offset_min = std::max(offset_min, head_ - (limit - limit / 8));
+  }
+  if (reason == LossReason::age && sink.policy.max_age) {
+    received_min = now_.wall - sink.policy.max_age->count();
+  }
+  if (reason == LossReason::limit && bytes_min == 0 && offset_min == passed + 1) {
+    // The disk bound: what frees files is about an eighth of what this sink keeps there.
+    bytes_min = running_bytes_ - waiting.bytes + std::max<std::uint64_t>(waiting.bytes / 8, 1);
+  }
+  if (offset_min < window_.first()) {
+    sink.locating = next_id_++;
+    sink.locating_for = reason;
+    out_->push_back(
+        action::Locate{sink.id, *sink.locating, offset_min, bytes_min, received_min});
+    return;
+  }
+  const auto& blocks = window_.blocks();
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const BlockInfo& block = blocks[i];
+    if (block.last < offset_min || block.running_bytes < bytes_min || !block.ends_clean) continue;
+    if (i + 1 < blocks.size() && blocks[i + 1].received < received_min) continue;
+    return drop_through(sink, block.last, reason);
+  }
+  if (clean_head_ > passed) drop_through(sink, clean_head_, reason);
+}
+
+void StreamMachine::on(const event::Located& e) {
+  Sink& sink = sink_of(e.sink);
+  if (sink.locating != e.id) return;
+  sink.locating.reset();
+  if (state_of(sink).dropping || sink.restart_change) return;
+  const Offset passed = effective(sink);
+  if (e.offset > passed) return drop_through(sink, std::min(e.offset, head_), sink.locating_for);
+  // Nothing in the journal reaches so far: what is left to drop is in the window.
+  if (e.offset == 0 && window_.first() > passed + 1 && window_.first() - 1 <= clean_head_) {
+    drop_through(sink, window_.first() - 1, sink.locating_for);
+  }
+}
+
+void StreamMachine::drop_through(Sink& sink, Offset last, LossReason reason) {
+  const Offset first = effective(sink) + 1;
+  if (last < first) return;
+  if (sink.delivery.positioned()) deliver(sink, delivery::Held{false});
+  SinkState& state = state_of(sink);
+  Loss loss = make_loss(sink.policy.name, first, last, reason, false);
+  // A drop that goes on from where the last one ended is the same entry, grown.
+  if (state.drop_entry != 0 && !state.skips.empty() && state.skips.back().last + 1 == first &&
+      state.skips.back().reason == reason) {
+    loss.id = state.drop_entry;
+    loss.first = state.skips.back().first;
+    loss.first_position = table_.position_of(loss.first);
+  }
+  state.drop_entry = loss.id;
+  record_loss(std::move(loss));
+  add_skip(sink, {first, last, reason});
+}
+
+}  // namespace spillway::recovery

@@ -1,0 +1,285 @@
+// Producers: what a Hello resolves, epochs, gaps, generations (D4, D6).
+#include <algorithm>
+
+#include "base/invariant.h"
+#include "recovery/stream_machine.h"
+
+namespace spillway::recovery {
+
+void StreamMachine::reject(SessionId session, RejectCode code, bool retryable, std::string text) {
+  out_->push_back(action::Reject{session, code, retryable, std::move(text)});
+}
+
+void StreamMachine::on(const event::HelloCame& e) {
+  if (stopping_) {
+    return reject(e.session, RejectCode::shutting_down, true, "the broker stops; connect again");
+  }
+  const std::uint64_t newest = std::max(want_.generation, hello_ ? hello_->generation : 0);
+  if (e.generation != 0 && e.generation < newest) {
+    return reject(e.session, RejectCode::fenced, false,
+                  "generation " + std::to_string(e.generation) + " is over: " +
+                      std::to_string(newest) + " publishes to this stream now");
+  }
+  if (hello_) {
+    reject(hello_->hello.session, RejectCode::replaced, true,
+           "another connection of this producer came after it");
+  }
+  PendingHello pending;
+  pending.hello = e;
+  pending.generation = e.generation == 0 ? newest + 1 : e.generation;
+  hello_ = std::move(pending);
+  if (session_) {
+    // What the older connection handed over stays, so it may finish the record it is sending.
+    hello_->cut_at = now_.steady + kHandoverLimit;
+    out_->push_back(action::Finish{*session_});
+    return;
+  }
+  prepare_hello();
+}
+
+void StreamMachine::on(const event::SessionEnded& e) {
+  if (session_ == e.session) session_.reset();
+  if (hello_ && hello_->hello.session == e.session) hello_.reset();
+  if (hello_ && !hello_->prepared && !session_) {
+    hello_->cut_at.reset();
+    prepare_hello();
+  }
+}
+
+void StreamMachine::prepare_hello() {
+  INVARIANT(hello_ && !hello_->prepared && !session_);
+  if (known_change_) return;  // an earlier one resolves the head just now
+  PendingHello& pending = *hello_;
+  const event::HelloCame& hello = pending.hello;
+  const bool first = !known_;
+  for (const auto& named : {hello.acknowledged, hello.oldest}) {
+    if (named) want_.epoch_newest = std::max(want_.epoch_newest, named->epoch);
+  }
+  want_.epoch_newest = std::max(want_.epoch_newest, hello.own_epoch);
+  if (hello.wish == event::EpochWish::own && !table_.empty() &&
+      hello.own_epoch < table_.current()) {
+    reject(hello.session, RejectCode::epoch, false,
+           "epoch " + std::to_string(hello.own_epoch) + " is older than " +
+               std::to_string(table_.current()) + ", the current one");
+    hello_.reset();
+    return;
+  }
+  bool adopted = false;
+  const auto acknowledged = adopt_acknowledged(hello, adopted);
+  if (first) resolve_head(hello, acknowledged);
+  if (wants_new_epoch(hello, first, adopted)) {
+    const auto seconds = static_cast<std::uint64_t>(std::max<WallMs>(0, now_.wall / 1000));
+    open_epoch(std::max(seconds, want_.epoch_newest + 1));
+  }
+  if (pending.generation != want_.generation) {
+    want_.generation = pending.generation;
+    change();
+  }
+  handle_gap(hello, acknowledged);
+  if (first) known_change_ = change();
+  pending.prepared = true;
+  pending.change = changes_;
+  if (durable_at(pending.change)) welcome();
+}
+
+// The offset of what the producer saw acknowledged. An epoch that this store does not know, and that
+// is newer than all it knows, is adopted: the store was lost, or made anew.
+std::optional<Offset> StreamMachine::adopt_acknowledged(const event::HelloCame& hello,
+                                                        bool& adopted) {
+  if (!hello.acknowledged) return std::nullopt;
+  const Position& position = *hello.acknowledged;
+  if (!table_.knows(position.epoch)) {
+    if (!table_.empty() && position.epoch < table_.current()) return std::nullopt;
+    const Offset base = known_ ? head_ : std::max(want_.closed_end, want_.checkpoint);
+    table_.open(position.epoch, base);
+    adopted = true;
+    change();
+    out_->push_back(action::Note{std::nullopt,
+                                 "adopted epoch " + std::to_string(position.epoch) +
+                                     " from a producer: this store did not know it",
+                                 true});
+  }
+  return table_.offset_of(position);
+}
+
+// Coverage closed, at the first Hello after a start: what the broker has, nobody else can say.
+void StreamMachine::resolve_head(const event::HelloCame& hello,
+                                 std::optional<Offset> acknowledged) {
+  Offset held = std::max({want_.closed_end, want_.checkpoint, acknowledged.value_or(0)});
+  if (want_.acks != Acks::all && hello.oldest && !table_.empty()) {
+    if (const auto oldest = table_.offset_of(*hello.oldest)) {
+      Offset lowest = held;
+      for (const SinkState& sink : want_.sinks) lowest = std::min(lowest, sink.cursor);
+      held = std::min(held, std::max(*oldest == 0 ? 0 : *oldest - 1, lowest));
+    }
+  }
+  if (table_.empty() && hello.wish == event::EpochWish::own) {
+    // A new store behind a relay begins where the relay does.
+    table_.open(hello.own_epoch, 0);
+    if (hello.oldest && hello.oldest->epoch == hello.own_epoch && hello.oldest->sequence > 0) {
+      held = std::max(held, hello.oldest->sequence - 1);
+    }
+    change();
+  }
+  held = std::max(held, table_.current_base());
+  resolve_cursors(held);
+  head_ = clean_head_ = held;
+  appended_ = durable_end_ = held;
+  window_.clear(held + 1);
+  evicted_ = held;
+  want_.closed_end = held;
+  want_.checkpoint = held;
+}
+
+void StreamMachine::resolve_cursors(Offset held) {
+  for (auto& sink : sinks_) {
+    SinkState& state = state_of(*sink);
+    Offset reported = 0;
+    if (sink->reported) reported = table_.offset_of(*sink->reported).value_or(0);
+    const bool inferred = want_.acks == Acks::all || state.unresolved;
+    Offset cursor = std::max(state.cursor, std::min(reported, held));
+    if (state.dropping) {
+      // Its open-ended entry covers all that was taken while it lasted.
+      if (cursor + 1 < state.drop_first) cursor = state.drop_first - 1;
+      state.cursor = std::min(cursor, held);
+      continue;
+    }
+    if (inferred) {
+      state.cursor = std::max(cursor, held);
+      sink->fresh = state.unresolved;
+      sink->floor = state.unresolved ? 0 : state.cursor;
+      state.unresolved = false;
+      continue;
+    }
+    state.cursor = cursor;
+    sink->floor = cursor;
+    for (const SkipRange& skip : state.skips) {
+      if (skip.first <= cursor + 1) cursor = std::max(cursor, skip.last);
+    }
+    if (cursor >= held) continue;
+    // Only memory held these, and it is gone: at most these were lost.
+    add_skip(*sink, {cursor + 1, held, LossReason::crash});
+    record_loss(make_loss(sink->policy.name, cursor + 1, held, LossReason::crash, true));
+  }
+  want_.acks = policy_.acks;
+  want_.quorum = policy_.quorum;
+}
+
+bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool first, bool adopted) const {
+  if (hello.wish == event::EpochWish::assign) return true;
+  if (hello.wish == event::EpochWish::own) return false;
+  if (table_.empty()) return true;
+  if (adopted) return !hello.resumes;
+  // Both have forgotten: other content must never pass for what a sink already holds.
+  return first && !was_clean_ && !hello.acknowledged && !hello.resumes;
+}
+
+// The current epoch ends at the head; what a sink reported beyond it belongs to no record of ours.
+void StreamMachine::open_epoch(std::uint64_t number) {
+  table_.open(number, head_);
+  want_.epoch_newest = std::max(want_.epoch_newest, number);
+  group_open_ = false;
+  clean_head_ = head_;
+  for (auto& sink : sinks_) {
+    if (sink->delivery.acked() > head_) deliver(*sink, delivery::Corrected{head_});
+  }
+  change();
+}
+
+// The producer no longer has what comes after held: pass the range on as a skip, or halt.
+void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offset> acknowledged) {
+  std::optional<Offset> oldest;
+  if (hello.oldest) {
+    if (!table_.knows(hello.oldest->epoch) && hello.oldest->epoch > table_.current() &&
+        hello.wish == event::EpochWish::own) {
+      open_epoch(hello.oldest->epoch);  // the relay has nothing of the epochs before it any more
+    }
+    oldest = table_.offset_of(*hello.oldest);
+  }
+  if (acknowledged && *acknowledged > head_) {
+    out_->push_back(action::Note{std::nullopt,
+                                 "the journal lost records that a producer saw acknowledged, through " +
+                                     to_string(*hello.acknowledged),
+                                 true});
+    if (!oldest) oldest = *acknowledged + 1;
+  }
+  if (!oldest || *oldest <= head_ + 1) {
+    gap_through_.reset();
+    return clear(CauseKind::gap, {});
+  }
+  gap_through_ = *oldest - 1;
+  if (policy_.on_gap == OnGap::record || accept_gap_) return pass_gap();
+  raise(CauseKind::gap, {},
+        "the producer no longer has the records from " +
+            to_string(table_.position_of(head_ + 1)) + " to " +
+            to_string(table_.position_of(*gap_through_)) +
+            "; let it send them, or accept the loss with halt clear --accept-loss");
+}
+
+void StreamMachine::pass_gap() {
+  INVARIANT(gap_through_ && *gap_through_ > head_);
+  action::AdmitSkip skip;
+  skip.first = head_ + 1;
+  skip.position = table_.position_of(head_ + 1);
+  skip.count = *gap_through_ - head_;
+  skip.reason = LossReason::gap;
+  skip.running_bytes = running_bytes_;
+  record_loss(make_loss({}, skip.first, *gap_through_, LossReason::gap, false));
+  BlockInfo block;
+  block.first = skip.first;
+  block.last = *gap_through_;
+  block.running_bytes = running_bytes_;
+  block.arrived = now_.steady;
+  block.received = now_.wall;
+  window_.push(block);
+  out_->push_back(skip);
+  head_ = clean_head_ = *gap_through_;
+  group_open_ = false;
+  gap_through_.reset();
+  accept_gap_ = false;
+  clear(CauseKind::gap, {});
+}
+
+void StreamMachine::welcome() {
+  INVARIANT(hello_ && hello_->prepared && known_ && !session_);
+  const PendingHello pending = *hello_;
+  hello_.reset();
+  session_ = pending.hello.session;
+  discarding_ = false;
+  action::Welcome welcome;
+  welcome.session = *session_;
+  welcome.generation = pending.generation;
+  welcome.held = table_.place_of(head_);
+  welcome.safe = table_.position_of(safe_);
+  const std::string* mark = &want_.mark;
+  Offset mark_offset = want_.mark_offset;
+  for (const auto& [offset, text] : marks_) {
+    if (offset > head_) break;
+    mark = &text;
+    mark_offset = offset;
+  }
+  if (mark_offset != 0) {
+    welcome.mark = *mark;
+    welcome.mark_position = table_.position_of(mark_offset);
+  }
+  if (told_halt_) welcome.halted = told_causes_;
+  told_safe_ = safe_;
+  told_taken_ = 0;
+  out_->push_back(std::move(welcome));
+}
+
+void StreamMachine::become_known() {
+  known_change_.reset();
+  known_ = true;
+  if (cov_ == Coverage::unknown) {
+    enter(Coverage::closed);
+    safe_ = std::max(safe_, window_.empty() ? head_ : window_.first() - 1);
+  }
+  for (auto& sink : sinks_) {
+    const Offset cursor = state_of(*sink).cursor;
+    if (sink->delivery.acked() < cursor) deliver(*sink, delivery::Corrected{cursor});
+    settle_sink(*sink);
+  }
+}
+
+}  // namespace spillway::recovery

@@ -1,0 +1,283 @@
+// Limits, the outage clock and the latch (G7).
+#include <algorithm>
+
+#include "base/invariant.h"
+#include "recovery/stream_machine.h"
+
+namespace spillway::recovery {
+
+namespace {
+
+// Where a limit that tripped is clear again: an eighth below it, so that it does not trip at once.
+std::uint64_t clear_below(std::uint64_t limit) { return limit - limit / 8; }
+
+}  // namespace
+
+StreamMachine::Backlog StreamMachine::backlog(const Sink& sink) const {
+  Backlog waiting;
+  if (!known_) return waiting;
+  const Offset passed = effective(sink);
+  if (passed >= head_) return waiting;
+  waiting.records = head_ - passed;
+  const BlockInfo* block = window_.find(passed + 1);
+  const std::uint64_t through =
+      block != nullptr ? block->running_at(passed) : sink.delivery.running_acked();
+  waiting.bytes = running_bytes_ - std::min(running_bytes_, through);
+  waiting.oldest_received = block != nullptr ? block->received : sink.delivery.oldest_received();
+  return waiting;
+}
+
+std::uint64_t StreamMachine::max_bytes(const Sink& sink) const {
+  const std::uint64_t limit = sink.policy.max_bytes;
+  return limit > kUnlimited - sink.extra_bytes ? kUnlimited : limit + sink.extra_bytes;
+}
+
+std::optional<Millis> StreamMachine::outage_elapsed(const Sink& sink) const {
+  if (!sink.outage_began) return std::nullopt;
+  const Instant until = sink.paused_at ? *sink.paused_at : now_.steady;
+  return until - *sink.outage_began;
+}
+
+StreamMachine::Outage StreamMachine::outage(SinkId id) const {
+  const Sink& sink = *sinks_[value_of(id)];
+  Outage result;
+  const auto elapsed = outage_elapsed(sink);
+  if (!elapsed) return result;
+  result.on = true;
+  result.since = state_of(sink).outage_since;
+  if (sink.policy.outage_timeout) {
+    result.remaining =
+        std::max(Millis(0), *sink.policy.outage_timeout + sink.extra_time - *elapsed);
+  }
+  return result;
+}
+
+// The time in which a sink is not live, has an undelivered record and is not paused, counted from its
+// last progress or from when that record came.
+void StreamMachine::track_outage(Sink& sink) {
+  SinkState& state = state_of(sink);
+  if (sink.delivery.acked() > sink.progress_acked) {
+    sink.progress_acked = sink.delivery.acked();
+    sink.progress_at = now_.steady;
+    if (sink.outage_began) {
+      sink.outage_began = now_.steady;
+      state.outage_since = now_.wall;
+    }
+  }
+  const bool undelivered = effective(sink) < head_ || state.dropping;
+  const bool on = sink.delivery.state() != State::live && undelivered;
+  if (on && !sink.outage_began && !sink.paused_at) {
+    Instant since = sink.progress_at;
+    if (const BlockInfo* oldest = window_.find(effective(sink) + 1)) {
+      since = std::max(since, oldest->arrived);
+    }
+    sink.outage_began = since;
+    state.outage_since = now_.wall - (now_.steady - since).count();
+    change();  // its start is durable
+  } else if (!on && sink.outage_began) {
+    sink.outage_began.reset();
+    state.outage_since = 0;
+    change();
+  }
+}
+
+bool StreamMachine::under_limit(const Sink& sink, CauseKind kind) const {
+  const Backlog waiting = backlog(sink);
+  if (waiting.records == 0) return true;  // drained
+  switch (kind) {
+    case CauseKind::max_bytes: return waiting.bytes <= clear_below(max_bytes(sink));
+    case CauseKind::max_records: return waiting.records <= clear_below(sink.policy.max_records);
+    case CauseKind::max_age:
+      return !sink.policy.max_age || waiting.oldest_received == 0 ||
+             Millis(now_.wall - waiting.oldest_received) <= *sink.policy.max_age + sink.extra_time;
+    case CauseKind::outage_timeout: {
+      const auto elapsed = outage_elapsed(sink);
+      return !elapsed || !sink.policy.outage_timeout ||
+             *elapsed < *sink.policy.outage_timeout + sink.extra_time;
+    }
+    default: return true;
+  }
+}
+
+// Holds one sink against its limits. They count what waits for a sink that is not live: what is in
+// flight to a live one is bounded by the window.
+void StreamMachine::judge(Sink& sink) {
+  SinkState& state = state_of(sink);
+  const SinkPolicy& policy = sink.policy;
+  sink.blocking = false;
+  for (const CauseKind kind : {CauseKind::max_bytes, CauseKind::max_records, CauseKind::max_age,
+                               CauseKind::outage_timeout}) {
+    if (has_cause(kind, policy.name) && under_limit(sink, kind)) clear(kind, policy.name);
+  }
+  if (sink.delivery.state() == State::live || state.dropping || sink.ending_drop) return;
+  const Backlog waiting = backlog(sink);
+  if (waiting.records == 0) return;
+  const bool over_bytes = waiting.bytes > max_bytes(sink) || max_bytes(sink) == 0;
+  const bool over_records = waiting.records > policy.max_records;
+  const bool over_age =
+      policy.max_age && waiting.oldest_received != 0 &&
+      Millis(now_.wall - waiting.oldest_received) > *policy.max_age + sink.extra_time;
+  const auto elapsed = sink.paused_at ? std::nullopt : outage_elapsed(sink);
+  // Never before one attempt and 30 s after a start; a timeout of 0 is an operator's wish to halt at
+  // the first loss, and needs only the attempt.
+  const bool settled = policy.outage_timeout == Millis(0) ||
+                       now_.steady - started_at_ >= kNoOutageBefore;
+  const bool over_time = policy.outage_timeout && elapsed && sink.delivery.attempted() && settled &&
+                         *elapsed >= *policy.outage_timeout + sink.extra_time;
+  if (!over_bytes && !over_records && !over_age && !over_time) {
+    sink.drop_held = false;
+    return;
+  }
+  const OnLimit act = sink.drop_held ? OnLimit::halt : policy.on_limit;
+  switch (act) {
+    case OnLimit::block: sink.blocking = true; return;
+    case OnLimit::drop_oldest:
+      if (over_time || max_bytes(sink) == 0) {
+        return begin_drop(sink, over_time ? LossReason::outage : LossReason::limit);
+      }
+      return drop_oldest(sink, over_age && !over_bytes && !over_records ? LossReason::age
+                                                                        : LossReason::limit);
+    case OnLimit::halt: break;
+  }
+  // Sizes halt at admission, where the record that would be too much stands; here only what an
+  // earlier configuration let grow beyond them.
+  if (over_age) {
+    raise(CauseKind::max_age, policy.name, "max_age of sink " + policy.name);
+  }
+  if (over_time) {
+    raise(CauseKind::outage_timeout, policy.name,
+          "outage_timeout of sink " + policy.name + ": bring it back, or give it more time with "
+          "halt clear --extend");
+  }
+}
+
+void StreamMachine::judge_disk() {
+  if (!disk_refused_ || !known_) return;
+  const bool waiting = cov_ == Coverage::opening || (cov_ == Coverage::open && appended_ < head_);
+  if (!waiting) return;
+  // Only sinks that hold the watermark back, and only what frees files.
+  const Offset watermark = watermark_of(durable_);
+  bool blocks = false;
+  for (auto& sink : sinks_) {
+    if (effective(*sink) > watermark || sink->delivery.state() == State::live) continue;
+    if (sink->policy.on_limit == OnLimit::drop_oldest && !sink->drop_held) {
+      if (!state_of(*sink).dropping) drop_oldest(*sink, LossReason::limit);
+      return;
+    }
+    blocks = blocks || sink->policy.on_limit == OnLimit::block;
+  }
+  if (blocks) return;  // what is not durable is not acknowledged: the producer waits
+  if (*disk_refused_ == WriteOutcome::disk_bound) {
+    raise(CauseKind::disk_bound, {}, "max_disk_bytes is used up");
+  } else {
+    raise(CauseKind::min_free_disk, {}, "the file system has less than min_free_disk left");
+  }
+}
+
+void StreamMachine::judge_journal() {
+  if (!journal_down_ || now_.steady - down_since_ < policy_.journal_timeout) return;
+  raise(CauseKind::journal_failing, {}, "the journal cannot be written; see the log for its error");
+}
+
+void StreamMachine::settle_limits() {
+  blocked_ = false;
+  if (!known_) return;
+  for (auto& sink : sinks_) {
+    track_outage(*sink);
+    judge(*sink);
+    blocked_ = blocked_ || sink->blocking;
+  }
+  judge_disk();
+  judge_journal();
+}
+
+// --- the latch ----------------------------------------------------------------------------------
+
+bool StreamMachine::has_cause(CauseKind kind, std::string_view sink) const {
+  return std::ranges::any_of(
+      causes_, [&](const HaltCause& c) { return c.kind == kind && c.sink == sink; });
+}
+
+void StreamMachine::raise(CauseKind kind, std::string sink, std::string text) {
+  if (has_cause(kind, sink)) return;
+  causes_.push_back({kind, std::move(sink), table_.position_of(head_), now_.wall, std::move(text)});
+}
+
+void StreamMachine::clear(CauseKind kind, std::string_view sink) {
+  std::erase_if(causes_, [&](const HaltCause& c) { return c.kind == kind && c.sink == sink; });
+}
+
+// Durable before the producer hears of it, but a disk that takes no write is not waited for (G7).
+void StreamMachine::settle_latch() {
+  if (latched_ == causes_) {
+    latch_wanted_.reset();
+  } else if (!latch_wanted_) {
+    latch_wanted_ = now_.steady;
+  }
+  if (latch_wanted_ && !latch_id_ && now_.steady >= latch_retry_at_) {
+    latch_id_ = next_id_++;
+    latching_ = causes_;
+    out_->push_back(action::WriteLatch{*latch_id_, causes_});
+  }
+  const bool waited = latch_wanted_ && now_.steady - *latch_wanted_ >= kLatchPatience;
+  if (!causes_.empty()) {
+    const bool written = latched_ == causes_;
+    if ((written || waited) && (!told_halt_ || told_causes_ != causes_)) {
+      told_halt_ = true;
+      told_causes_ = causes_;
+      out_->push_back(action::Halt{causes_});
+    }
+    return;
+  }
+  if (!told_halt_) return;
+  if (!latched_.empty() && !waited) return;
+  if (resume_after_ && !durable_at(*resume_after_)) return;
+  resume_after_.reset();
+  told_halt_ = false;
+  told_causes_.clear();
+  out_->push_back(action::Resume{table_.place_of(head_)});
+}
+
+void StreamMachine::on(const event::LatchWritten& e) {
+  if (latch_id_ != e.id) return;
+  latch_id_.reset();
+  if (e.ok) {
+    latched_ = std::move(latching_);
+  } else {
+    latch_retry_at_ = now_.steady + kLatchPatience;
+  }
+}
+
+void StreamMachine::on(const event::HaltCleared& e) {
+  if (e.accept_loss) {
+    clear(CauseKind::journal_damaged, {});
+    if (gap_through_) {
+      pass_gap();
+      resume_after_ = changes_;
+    } else if (has_cause(CauseKind::gap)) {
+      accept_gap_ = true;  // the producer that has it is not here: at its next Hello
+      clear(CauseKind::gap, {});
+    }
+  }
+  for (auto& sink : sinks_) {
+    if (e.extend_time) sink->extra_time += *e.extend_time;
+    if (e.extend_bytes) sink->extra_bytes += *e.extend_bytes;
+  }
+  if (known_) {
+    for (auto& sink : sinks_) judge(*sink);
+  }
+  if (causes_.empty()) {
+    out_->push_back(action::Reply{e.request, true, "no cause is left"});
+    return;
+  }
+  std::string text = "still halted:";
+  for (const HaltCause& cause : causes_) {
+    text += " " + std::string(name_of(cause.kind));
+    if (!cause.sink.empty()) text += " (sink " + cause.sink + ")";
+    text += ": " + cause.text + ";";
+  }
+  out_->push_back(action::Reply{
+      e.request, false, text + " give more room with --extend, or remove the cause"});
+}
+
+}  // namespace spillway::recovery
