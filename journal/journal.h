@@ -44,6 +44,11 @@ struct Options {
 };
 // Below this max_disk_bytes open() refuses: smaller bounds leave no room for the store itself.
 inline constexpr std::uint64_t kMinDiskBytes = std::uint64_t{64} << 20;
+// Longer latch contents are refused: a slot must never grow.
+inline constexpr std::size_t kMaxLatchBytes = (std::size_t{16} << 10) - 16;
+// More ledger entries of a stream than this are merged, the oldest first, those of one sink with one
+// another: ranges and counts are kept, single reasons and texts are not.
+inline constexpr std::size_t kMaxLedgerEntries = 10'000;
 
 // How a commit ended. Nothing of it is in the store unless `ok`, but for `failed`: then what is in the
 // store is known only once the journal was reopened.
@@ -69,9 +74,16 @@ struct DeadLetter {
   std::int64_t time_ms = 0;
 };
 
+// Limits refuse appends and dead letters. Whatever else is in a commit is always taken, and so are
+// appends with `use_group_reserve`: custody of a group that has begun wins over the bound, and
+// Stats::bound_breaches counts it.
 struct Commit {
   std::string stream;
-  std::vector<BlockPtr> append;            // contiguous, beginning after the last one appended
+  // As in the newest Recovered of the stream. A commit made before its maker knew of a reopening
+  // rests on what may be gone: it ends as `failed`.
+  std::uint64_t generation = 0;
+  // Contiguous, beginning after the end, or after the watermark of this commit if that is later.
+  std::vector<BlockPtr> append;
   std::optional<std::string> state;        // replaces the stream's state
   std::optional<Offset> watermark;         // blocks that end at or before it are needed no more
   std::vector<LedgerEntry> ledger;
@@ -82,7 +94,8 @@ struct Commit {
 // What a store holds of one stream, at open and after each reopening.
 struct Recovered {
   std::string stream;
-  std::optional<std::string> state;  // nothing: the stream is new
+  std::uint64_t generation = 0;      // for Commit; rises with each reopening
+  std::optional<std::string> state;  // nothing: the stream is new, or damage hides it
   Offset watermark = 0;
   Offset end = 0;                    // of the last block; the watermark when there is none
   Offset high_water = 0;             // the independent mark: beyond `end`, records were lost
@@ -100,6 +113,7 @@ struct Stats {
   std::uint64_t commits = 0;           // batches written and synced
   std::uint64_t commit_errors = 0;
   std::uint64_t reopens = 0;
+  std::uint64_t bound_breaches = 0;    // commits of open groups taken although the bound was reached
   std::uint64_t wal_bytes = 0;
   std::uint64_t sst_bytes = 0;
   std::uint64_t memtable_bytes = 0;
@@ -113,7 +127,7 @@ struct Stats {
 
 struct ReadResult {
   bool ok = false;
-  bool retryable = false;        // the store is being reopened; ask again
+  bool retryable = false;        // the store is being reopened, or the device failed: ask again
   std::vector<BlockPtr> blocks;  // contiguous; the first one contains `from`
   // The first damaged or missing range at or after `from`, when reading could not go on through it.
   // Blocks before it are in `blocks`.
@@ -122,7 +136,7 @@ struct ReadResult {
 };
 
 struct Location {
-  Offset offset = 0;                // last record of a block with ends_clean
+  Offset offset = 0;                // last record of a block with ends_clean, or the watermark
   std::uint64_t running_bytes = 0;  // through it
   std::int64_t received_ms = 0;     // of the block after it; 0 if there is none
 };
@@ -143,7 +157,10 @@ class Journal {
   };
 
   // Locks data_dir (a second broker gets an error that says so), opens or makes the store, compares it
-  // with its high-water marks. Damage is reported in recovered(), never repaired here.
+  // with its high-water marks. recovered() has all of options.streams, and any other stream found.
+  // Damage is reported there, never repaired here. A store so damaged that it cannot be written is
+  // opened for reading, as far as that goes: every stream then has `damage`, every commit ends as
+  // `failed`, no reopening is tried, and latches work. An unknown format is an error.
   static Result<std::unique_ptr<Journal>> open(Options options, Events events);
   virtual ~Journal() = default;  // completes what is queued, then closes
 

@@ -1,0 +1,225 @@
+#include "journal/block_reader.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "journal/format.h"
+
+namespace spillway::journal {
+
+namespace {
+
+using Iterator = std::unique_ptr<rocksdb::Iterator>;
+
+rocksdb::Slice slice(const Key& key) { return {key.data(), key.size()}; }
+Offset offset_at(const rocksdb::Iterator& it) { return offset_of(it.key().ToStringView()); }
+
+rocksdb::ReadOptions point_options() {
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  return options;
+}
+
+// A seek that ends on a block at or after `offset`, or nothing; `readable` is false when it met damage.
+std::optional<Offset> seek(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset,
+                           bool& readable) {
+  const Iterator it(db.NewIterator(point_options(), family));
+  const Key key = key_of(offset);
+  it->Seek(slice(key));
+  readable = it->status().ok();
+  if (!it->Valid()) return std::nullopt;
+  return offset_at(*it);
+}
+
+// The first key after `bad` that can be read: by doubling steps, then by halving the last one.
+// Nothing up to `end` inclusive: end + 1.
+Offset next_readable(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset bad, Offset end) {
+  Offset low = bad;  // a seek to here fails
+  for (Offset step = 1; low + step <= end && low + step > low; step *= 2) {
+    bool readable = false;
+    if (seek(db, family, low + step, readable); !readable) {
+      low += step;
+      continue;
+    }
+    Offset high = low + step;  // and a seek to here does not
+    while (high - low > 1) {
+      const Offset middle = low + (high - low) / 2;
+      seek(db, family, middle, readable);
+      (readable ? high : low) = middle;
+    }
+    const std::optional<Offset> found = seek(db, family, high, readable);
+    return found && *found <= end ? *found : end + 1;
+  }
+  return end + 1;
+}
+
+// Moves to the block that contains `from`, or else to the first one after it.
+void seek_containing(rocksdb::Iterator& it, Offset from) {
+  const Key key = key_of(from);
+  it.SeekForPrev(slice(key));
+  if (!it.status().ok()) return;
+  if (it.Valid()) {
+    const auto block = decode_header(offset_at(it), it.value().ToStringView());
+    // A header that cannot be read says nothing of its end: the caller looks at it.
+    if (!block || block->last() >= from) return;
+  }
+  it.Seek(slice(key));
+}
+
+}  // namespace
+
+ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset from,
+                       Offset through, std::uint64_t max_bytes, Offset end) {
+  ReadResult result;
+  through = std::min(through, end);
+  if (from > through) {
+    result.ok = true;
+    return result;
+  }
+  const Key upper_key = key_of(through + 1);
+  const rocksdb::Slice upper = slice(upper_key);
+  rocksdb::ReadOptions options = point_options();
+  options.iterate_upper_bound = &upper;
+  if (max_bytes >= (std::uint64_t{1} << 20)) options.readahead_size = std::size_t{2} << 20;
+  const Iterator it(db.NewIterator(options, family));
+  seek_containing(*it, from);
+
+  Offset expected = from;
+  std::uint64_t bytes = 0;
+  while (expected <= through && (result.blocks.empty() || bytes < max_bytes)) {
+    if (!it->Valid()) {
+      if (it->status().ok()) {
+        result.lost = {expected, through};
+      } else if (it->status().IsCorruption()) {
+        result.lost = {expected, next_readable(db, family, expected, end) - 1};
+      } else {
+        result.retryable = true;
+        result.error = it->status().ToString();
+        return result;
+      }
+      break;
+    }
+    const Offset first = offset_at(*it);
+    if (first > expected) {
+      result.lost = {expected, first - 1};
+      break;
+    }
+    BlockPtr block = decode_block(first, it->value().ToStringView());
+    const bool follows = result.blocks.empty() ? block && block->last() >= from : first == expected;
+    if (!block || !follows) {
+      // Its length cannot be believed; the next key can.
+      bool readable = false;
+      const std::optional<Offset> next = seek(db, family, std::max(first, expected) + 1, readable);
+      result.lost = {expected, readable ? (next ? *next : end + 1) - 1
+                                        : next_readable(db, family, expected, end) - 1};
+      break;
+    }
+    expected = block->last() + 1;
+    bytes += block->bytes();
+    result.blocks.push_back(std::move(block));
+    it->Next();
+  }
+  result.ok = true;
+  return result;
+}
+
+namespace {
+
+// The first block for which `reached` holds, given that it holds for all blocks after one for which it
+// does: by halving the range of offsets. Leaves `it` on it, or invalid.
+template <class Reached>
+void seek_first(rocksdb::Iterator& it, Offset low, Offset high, const Reached& reached) {
+  while (low < high) {
+    const Offset middle = low + (high - low) / 2;
+    seek_containing(it, middle);
+    if (!it.Valid()) {
+      high = middle;
+      continue;
+    }
+    const auto block = decode_header(offset_at(it), it.value().ToStringView());
+    if (block && !reached(*block)) {
+      low = std::max(middle, block->last()) + 1;
+    } else if (offset_at(it) > middle) {
+      high = middle;  // nothing lies between
+    } else {
+      high = offset_at(it);
+    }
+  }
+  seek_containing(it, low);
+}
+
+// The running byte count before the block at `it`.
+std::uint64_t running_before(const rocksdb::Iterator& it) {
+  const auto block = decode_header(offset_at(it), it.value().ToStringView());
+  return block ? block->running_bytes - (it.value().size() - kHeaderBytes) : 0;
+}
+
+}  // namespace
+
+std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                   Offset watermark, Offset end, Offset offset_min,
+                                   std::uint64_t bytes_min, std::int64_t received_min_ms) {
+  const Iterator it(db.NewIterator(point_options(), family));
+  const Offset low = watermark + 1;
+  Offset least = std::max(offset_min, watermark);
+  seek_first(*it, low, end + 1,
+             [&](const Block& block) { return block.running_bytes >= bytes_min; });
+  if (!it->Valid()) {
+    least = std::max(least, end);
+  } else if (offset_at(*it) > low || running_before(*it) < bytes_min) {
+    least = std::max(least, offset_at(*it));
+  }
+  // The cut lies before the first block that is young enough.
+  seek_first(*it, low, end + 1,
+             [&](const Block& block) { return block.received_ms >= received_min_ms; });
+  least = std::max(least, it->Valid() ? offset_at(*it) - 1 : end);
+
+  if (least == watermark) {
+    // Nothing has to go: the cut is where the stream already begins, unless that is inside a block.
+    seek_containing(*it, low);
+    const auto block = it->Valid() ? decode_header(offset_at(*it), it->value().ToStringView())
+                                   : std::nullopt;
+    if (!block) return std::nullopt;
+    if (block->first == low) {
+      return Location{watermark, running_before(*it), block->received_ms};
+    }
+    least = low;
+  }
+  for (seek_containing(*it, least); it->Valid(); it->Next()) {
+    const auto block = decode_header(offset_at(*it), it->value().ToStringView());
+    if (!block || block->last() < least || !block->ends_clean) continue;
+    Location location{block->last(), block->running_bytes, 0};
+    it->Next();
+    if (it->Valid()) {
+      const auto next = decode_header(offset_at(*it), it->value().ToStringView());
+      if (next) location.received_ms = next->received_ms;
+    }
+    return location;
+  }
+  return std::nullopt;
+}
+
+Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset) {
+  const Iterator it(db.NewIterator(point_options(), family));
+  const Key key = key_of(offset);
+  it->SeekForPrev(slice(key));
+  if (!it->Valid()) return offset;
+  const auto block = decode_header(offset_at(*it), it->value().ToStringView());
+  return !block || block->last() >= offset ? offset_at(*it) : offset;
+}
+
+Offset last_offset(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                   std::optional<std::string>& damage) {
+  const Iterator it(db.NewIterator(point_options(), family));
+  it->SeekToLast();
+  if (!it->Valid()) {
+    if (!it->status().ok()) damage = "its last block cannot be read: " + it->status().ToString();
+    return 0;
+  }
+  const BlockPtr block = decode_block(offset_at(*it), it->value().ToStringView());
+  if (block) return block->last();
+  damage = "its last block, at offset " + std::to_string(offset_at(*it)) + ", is damaged";
+  return offset_at(*it);
+}
+
+}  // namespace spillway::journal

@@ -1,0 +1,33 @@
+// Finding and checking blocks in an open store. Each call makes a fresh iterator: a held one would
+// keep deleted files on disk.
+#pragma once
+
+#include <rocksdb/db.h>
+
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "journal/journal.h"
+
+namespace spillway::journal {
+
+// Reads blocks of `family` as Journal::read() promises. `end` is the stream's last offset.
+ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset from,
+                       Offset through, std::uint64_t max_bytes, Offset end);
+
+// As Journal::locate() promises.
+std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                   Offset watermark, Offset end, Offset offset_min,
+                                   std::uint64_t bytes_min, std::int64_t received_min_ms);
+
+// The key of the block that contains `offset`, or else `offset` itself: everything before it holds
+// nothing at or after `offset`.
+Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset);
+
+// The last block's last offset, 0 when there is none. A damaged one counts as one record; `damage`
+// then says so.
+Offset last_offset(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                   std::optional<std::string>& damage);
+
+}  // namespace spillway::journal

@@ -1,0 +1,87 @@
+#include "journal/data_dir.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace spillway::journal {
+
+bool valid_stream_name(const std::string& name) {
+  return !name.empty() && name.size() <= 64 && name != "." && name != ".." &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+                  c == '.' || c == '_' || c == '-';
+         });
+}
+
+Result<std::unique_ptr<DirLock>> DirLock::take(const Layout& layout) {
+  const int fd = ::open(layout.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return Error{layout.lock().string() + ": cannot open it: " + std::strerror(errno)};
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    const int why = errno;
+    char pid[32] = {};
+    const ssize_t n = ::pread(fd, pid, sizeof pid - 1, 0);
+    ::close(fd);
+    if (why != EWOULDBLOCK) {
+      return Error{layout.lock().string() + ": cannot lock it: " + std::strerror(why)};
+    }
+    std::string owner = n > 0 ? std::string(pid, static_cast<std::size_t>(n)) : std::string();
+    owner.erase(std::find(owner.begin(), owner.end(), '\n'), owner.end());
+    return Error{layout.root.string() + " is in use by another broker" +
+                 (owner.empty() ? std::string() : " (process " + owner + ")") +
+                 "; stop it or choose another data_dir"};
+  }
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  // The number only serves the message above: a lock without it is still a lock.
+  if (::ftruncate(fd, 0) == 0 && ::pwrite(fd, pid.data(), pid.size(), 0) < 0) errno = 0;
+  return std::unique_ptr<DirLock>(new DirLock(fd));
+}
+
+bool DirLock::held(const Layout& layout) {
+  const int fd = ::open(layout.lock().c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(fd);
+  return held;
+}
+
+DirLock::~DirLock() { ::close(fd_); }
+
+DiskUse measure_disk_use(const std::filesystem::path& root) {
+  DiskUse use;
+  const auto add = [&use](const std::filesystem::path& path) {
+    struct stat info;
+    if (::lstat(path.c_str(), &info) != 0) return;  // deleted since it was listed
+    const auto bytes = static_cast<std::uint64_t>(info.st_blocks) * 512;
+    use.total += bytes;
+    if (path.extension() == ".log") use.wal += bytes;
+    if (path.extension() == ".sst") use.sst += bytes;
+  };
+  add(root);
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator it(root, error), end; !error && it != end;
+       it.increment(error)) {
+    add(it->path());
+  }
+  return use;
+}
+
+bool make_ballast(const Layout& layout, std::uint64_t bytes) {
+  const int fd = ::open(layout.ballast().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  const bool ok = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes)) == 0 &&
+                  ::ftruncate(fd, static_cast<off_t>(bytes)) == 0;
+  ::close(fd);
+  return ok || drop_ballast(layout);
+}
+
+bool drop_ballast(const Layout& layout) {
+  return ::unlink(layout.ballast().c_str()) != 0 && errno != ENOENT;
+}
+
+}  // namespace spillway::journal

@@ -1,0 +1,57 @@
+// The layout of data_dir, the lock on it, what it uses of the disk, and the ballast.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+
+namespace spillway::journal {
+
+inline constexpr std::size_t kLatchSlotBytes = std::size_t{16} << 10;
+inline constexpr std::size_t kMarkSlotBytes = std::size_t{8} << 10;
+
+struct Layout {
+  explicit Layout(std::filesystem::path dir) : root(std::move(dir)) {}
+  std::filesystem::path root;
+  std::filesystem::path lock() const { return root / "LOCK"; }
+  std::filesystem::path store() const { return root / "journal"; }
+  std::filesystem::path latch(const std::string& stream) const { return root / "latch" / stream; }
+  std::filesystem::path mark(const std::string& stream) const { return root / "marks" / stream; }
+  std::filesystem::path ballast() const { return root / "ballast"; }
+};
+
+// True for a name that may be a stream: it also names files.
+bool valid_stream_name(const std::string& name);
+
+// An exclusive lock for as long as it lives: released by the kernel however the process ends.
+class DirLock {
+ public:
+  static Result<std::unique_ptr<DirLock>> take(const Layout& layout);
+  // Whether another process holds it now.
+  static bool held(const Layout& layout);
+  ~DirLock();
+  DirLock(const DirLock&) = delete;
+  DirLock& operator=(const DirLock&) = delete;
+
+ private:
+  explicit DirLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+// Bytes of disk as `du` counts them: blocks, not lengths, directories included.
+struct DiskUse {
+  std::uint64_t total = 0;
+  std::uint64_t wal = 0;
+  std::uint64_t sst = 0;
+};
+DiskUse measure_disk_use(const std::filesystem::path& root);
+
+// Space held back, to be given up when the disk is full, so that state can still be written. Both
+// return whether the ballast is there afterwards.
+bool make_ballast(const Layout& layout, std::uint64_t bytes);
+bool drop_ballast(const Layout& layout);
+
+}  // namespace spillway::journal

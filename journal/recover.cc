@@ -1,0 +1,63 @@
+#include "journal/recover.h"
+
+#include <algorithm>
+
+#include "journal/block_reader.h"
+#include "journal/format.h"
+
+namespace spillway::journal {
+
+namespace {
+
+void add_damage(Recovered& recovered, const std::string& text) {
+  recovered.damage = recovered.damage ? *recovered.damage + "; " + text : text;
+}
+
+}  // namespace
+
+Recovered recover_stream(Store& store, const std::string& stream, Offset high_water) {
+  Recovered recovered;
+  recovered.stream = stream;
+  recovered.high_water = high_water;
+  rocksdb::Status status;
+  const auto check = [&](const char* what) {
+    if (!status.ok()) add_damage(recovered, std::string(what) + ": " + status.ToString());
+  };
+  recovered.state = store.get_meta(state_key(stream), status);
+  check("its state cannot be read");
+  if (const auto mark = store.get_meta(watermark_key(stream), status)) {
+    if (mark->size() == sizeof(Key)) recovered.watermark = offset_of(*mark);
+  }
+  check("its watermark cannot be read");
+  recovered.next_ledger_id = 1 + store.last_number(store.meta(), ledger_prefix(stream), status);
+  check("its ledger cannot be read");
+  recovered.end = recovered.watermark;
+  if (rocksdb::ColumnFamilyHandle* family = store.stream(stream)) {
+    std::optional<std::string> damage;
+    recovered.end = std::max(recovered.end, last_offset(store.db(), family, damage));
+    if (damage) add_damage(recovered, *damage);
+  }
+  if (recovered.end < high_water) {
+    add_damage(recovered, std::to_string(high_water - recovered.end) +
+                              " or more records that were durable are gone: offsets " +
+                              std::to_string(recovered.end + 1) + " through " +
+                              std::to_string(high_water));
+  }
+  return recovered;
+}
+
+Recovered unreadable_stream(const std::string& stream, Offset high_water, const std::string& why) {
+  Recovered recovered;
+  recovered.stream = stream;
+  recovered.high_water = high_water;
+  recovered.damage = why;
+  return recovered;
+}
+
+std::string encode_mark(Offset end) { return std::string(view(key_of(end))); }
+
+Offset decode_mark(const std::string& contents) {
+  return contents.size() == sizeof(Key) ? offset_of(contents) : 0;
+}
+
+}  // namespace spillway::journal

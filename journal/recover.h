@@ -1,0 +1,21 @@
+// What a store holds, put beside what the marks say it should hold.
+#pragma once
+
+#include <string>
+
+#include "journal/store.h"
+
+namespace spillway::journal {
+
+// Reads everything of `stream` that Recovered has, but for the latch. `high_water` is the independent
+// mark. Never fails: what cannot be read is `damage`.
+Recovered recover_stream(Store& store, const std::string& stream, Offset high_water);
+
+// A stream of a store that could not be opened.
+Recovered unreadable_stream(const std::string& stream, Offset high_water, const std::string& why);
+
+// The contents of a mark file.
+std::string encode_mark(Offset end);
+Offset decode_mark(const std::string& contents);
+
+}  // namespace spillway::journal

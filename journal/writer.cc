@@ -1,0 +1,499 @@
+#include "journal/writer.h"
+
+#include <rocksdb/convenience.h>
+#include <rocksdb/file_system.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "base/invariant.h"
+#include "journal/block_reader.h"
+#include "journal/entries.h"
+#include "journal/format.h"
+#include "journal/ledger.h"
+#include "journal/recover.h"
+
+namespace spillway::journal {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+// Larger groups gain nothing, and make everybody in them wait for one another.
+constexpr std::uint64_t kGroupBytes = 4 * kMiB;
+constexpr milliseconds kTick{1000};
+constexpr milliseconds kTrimInterval{50};
+// Free space that a reopening needs beside what it has to write out.
+constexpr std::uint64_t kReopenBytes = 4 * kMiB;
+
+rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
+
+std::uint64_t append_bytes(const Commit& commit) {
+  std::uint64_t bytes = 0;
+  for (const BlockPtr& block : commit.append) bytes += block->bytes() + 2 * kHeaderBytes;
+  for (const DeadLetter& letter : commit.dead_letters) {
+    bytes += letter.record->bytes() + letter.reason.size() + 256;
+  }
+  return bytes;
+}
+
+std::uint64_t other_bytes(const Commit& commit) {
+  std::uint64_t bytes = commit.state ? commit.state->size() + 64 : 0;
+  for (const LedgerEntry& entry : commit.ledger) bytes += entry.text.size() + 256;
+  return bytes;
+}
+
+}  // namespace
+
+Writer::Writer(Shared& shared, Journal::Events events)
+    : shared_(shared),
+      events_(std::move(events)),
+      bound_({shared.context.options.max_disk_bytes, shared.context.options.min_free_disk,
+              shared.context.sizing.headroom},
+             [this] { return look_at_disk(); }, [] { return steady_clock::now(); }),
+      backoff_(shared.context.options.reopen_initial) {}
+
+std::vector<Recovered> Writer::recover() {
+  std::vector<Recovered> all;
+  for (const auto& [name, stream] : shared_.streams) {
+    Recovered recovered =
+        shared_.store ? recover_stream(*shared_.store, name, stream->high_water)
+                      : unreadable_stream(name, stream->high_water, shared_.damage);
+    if (shared_.damaged && shared_.store) {
+      recovered.damage = shared_.damage + (recovered.damage ? "; " + *recovered.damage : "");
+    }
+    recovered.generation = generation_;
+    recovered.latch = stream->latch.contents().contents;
+    if (stream->latch.contents().damaged) {
+      const std::string text = "neither slot of its latch file is intact";
+      recovered.damage = recovered.damage ? *recovered.damage + "; " + text : text;
+    }
+    if (shared_.store) {
+      rocksdb::Status ignored;  // what cannot be read is in recovered.damage already
+      stream->durable = {recovered.end, recovered.watermark, false, recovered.next_ledger_id, 0, 1};
+      stream->durable.ledger_count = count_ledger(*shared_.store, name, ignored);
+      stream->durable.next_dead_letter =
+          1 + shared_.store->last_number(shared_.store->dead_letters(), dead_letter_prefix(name),
+                                         ignored);
+      stream->end = recovered.end;
+      stream->watermark = recovered.watermark;
+      stream->high_water = std::max(stream->high_water, recovered.end);
+      stream->refused = Outcome::ok;
+    }
+    all.push_back(std::move(recovered));
+  }
+  bound_.look();
+  have_ballast_ = std::filesystem::exists(shared_.context.layout.ballast());
+  tick_at_ = steady_clock::now();
+  return all;
+}
+
+// --- commits ---
+
+void Writer::commit(std::vector<CommitRequest> requests) {
+  std::size_t next = 0;
+  while (next < requests.size()) {
+    std::vector<Staging> group;
+    std::uint64_t bytes = 0;
+    batch_.Clear();
+    for (const auto& [name, stream] : shared_.streams) stream->staged = stream->durable;
+    while (next < requests.size() && bytes < kGroupBytes && stage_failure_.ok()) {
+      CommitRequest& request = requests[next++];
+      Stream* stream = shared_.find(request.commit.stream);
+      INVARIANT(stream != nullptr);
+      const Outcome outcome = stage(request.commit, *stream);
+      if (outcome == Outcome::ok) bytes += append_bytes(request.commit);
+      group.push_back({&request, stream, outcome});
+    }
+    const bool written = write_group(group);
+    for (const Staging& staging : group) {
+      Outcome outcome = staging.outcome;
+      if (outcome == Outcome::ok && !written) outcome = Outcome::failed;
+      if (staging.request->done) staging.request->done(outcome);
+    }
+    if (written) after_write();
+  }
+}
+
+Outcome Writer::stage(const Commit& commit, Stream& stream) {
+  if (down() || commit.generation != generation_) return Outcome::failed;
+  const Offset watermark = std::max(stream.staged.watermark, commit.watermark.value_or(0));
+  Offset end = std::max(stream.staged.end, watermark);
+  if (!commit.append.empty()) {
+    const Offset first = commit.append.front()->first;
+    if (first != end + 1 && stream.refused != Outcome::ok) return stream.refused;
+    INVARIANT(first == end + 1);
+    for (const BlockPtr& block : commit.append) {
+      INVARIANT(block->first == end + 1 && block->count > 0);
+      end = block->last();
+    }
+  }
+  if (const std::uint64_t bytes = append_bytes(commit); bytes > 0) {
+    const Outcome outcome = admit(commit, stream, bytes);
+    if (outcome != Outcome::ok) {
+      if (!commit.append.empty()) stream.refused = outcome;
+      return outcome;
+    }
+    bound_.wrote(bytes);
+  }
+  bound_.wrote(other_bytes(commit));
+  if (!commit.append.empty()) {
+    if (!ensure_family(stream)) return Outcome::failed;
+    stream.staged.group_open = !commit.append.back()->ends_clean;
+    stream.refused = Outcome::ok;
+    add_blocks(commit, shared_.store->stream(stream.name));
+  }
+  add_meta(commit, stream);
+  stream.staged.end = end;
+  stream.staged.watermark = watermark;
+  return Outcome::ok;
+}
+
+Outcome Writer::admit(const Commit& commit, Stream& stream, std::uint64_t bytes) {
+  // Dead letters may use the reserve: refusing them holds a sink back that could free space.
+  const bool own_reserve = commit.use_group_reserve || commit.append.empty();
+  const bool opens = !commit.append.empty() && !commit.append.back()->ends_clean;
+  const std::uint64_t reserve = own_reserve ? 0 : reserved(opens ? &stream : nullptr);
+  Outcome outcome = bound_.check(bytes, reserve);
+  if (outcome != Outcome::ok && steady_clock::now() - squeezed_at_ >= kTick) {
+    squeeze();
+    outcome = bound_.check(bytes, reserve);
+  }
+  if (outcome == Outcome::ok) return outcome;
+  announce(outcome);
+  if (!commit.use_group_reserve) return outcome;
+  const std::lock_guard lock(shared_.counters_mutex);
+  ++shared_.counters.bound_breaches;
+  return Outcome::ok;
+}
+
+std::uint64_t Writer::reserved(const Stream* also) const {
+  std::uint64_t groups = 0;
+  for (const auto& [name, stream] : shared_.streams) {
+    groups += stream->staged.group_open || stream.get() == also ? 1 : 0;
+  }
+  return groups * shared_.context.sizing.reserve;
+}
+
+bool Writer::ensure_family(Stream& stream) {
+  if (shared_.store->stream(stream.name) != nullptr) return true;
+  const std::unique_lock lock(shared_.store_mutex);
+  rocksdb::ColumnFamilyHandle* handle = nullptr;
+  stage_failure_ = shared_.store->create_stream(stream.name, handle);
+  return stage_failure_.ok();
+}
+
+void Writer::add_blocks(const Commit& commit, rocksdb::ColumnFamilyHandle* family) {
+  const std::span<const BlockPtr> blocks(commit.append);
+  for (std::size_t begin = 0; begin < blocks.size();) {
+    std::size_t count = 1;
+    std::uint64_t bytes = blocks[begin]->bytes();
+    while (begin + count < blocks.size() &&
+           joins(*blocks[begin], *blocks[begin + count - 1], bytes, *blocks[begin + count])) {
+      bytes += blocks[begin + count]->bytes();
+      ++count;
+    }
+    const auto joined = blocks.subspan(begin, count);
+    const Key key = key_of(joined.front()->first);
+    const Header header = header_of(joined);
+    parts_.assign({rocksdb::Slice(header.data(), header.size())});
+    for (const BlockPtr& block : joined) {
+      parts_.emplace_back(reinterpret_cast<const char*>(block->records.data()), block->bytes());
+    }
+    const rocksdb::Slice key_part(key.data(), key.size());
+    batch_.Put(family, rocksdb::SliceParts(&key_part, 1),
+               rocksdb::SliceParts(parts_.data(), static_cast<int>(parts_.size())));
+    begin += count;
+  }
+}
+
+void Writer::add_meta(const Commit& commit, Stream& stream) {
+  rocksdb::ColumnFamilyHandle* meta = shared_.store->meta();
+  if (commit.state) batch_.Put(meta, state_key(stream.name), *commit.state);
+  if (commit.watermark && *commit.watermark > stream.staged.watermark) {
+    batch_.Put(meta, watermark_key(stream.name), slice(view(key_of(*commit.watermark))));
+  }
+  for (const LedgerEntry& entry : commit.ledger) {
+    batch_.Put(meta, ledger_prefix(stream.name) + std::string(view(key_of(entry.id))),
+               encode(entry));
+    if (entry.id >= stream.staged.next_ledger_id) {
+      stream.staged.next_ledger_id = entry.id + 1;
+      ++stream.staged.ledger_count;
+    }
+  }
+  for (const DeadLetter& letter : commit.dead_letters) {
+    const Key key = key_of(stream.staged.next_dead_letter++);
+    batch_.Put(shared_.store->dead_letters(),
+               dead_letter_prefix(stream.name) + std::string(view(key)), encode(letter));
+  }
+}
+
+bool Writer::write_group(std::vector<Staging>& group) {
+  if (down()) return false;
+  rocksdb::Status status = std::exchange(stage_failure_, rocksdb::Status::OK());
+  const auto start = steady_clock::now();
+  if (status.ok() && batch_.Count() > 0) {
+    rocksdb::WriteOptions options;
+    options.sync = true;
+    status = shared_.store->db().Write(options, &batch_);
+  }
+  if (!status.ok()) {
+    fail(status);
+    return false;
+  }
+  std::uint64_t records = 0;
+  {
+    const std::lock_guard lock(shared_.counters_mutex);
+    Stats& counters = shared_.counters;
+    counters.commits += batch_.Count() > 0 ? 1 : 0;
+    for (const Staging& staging : group) {
+      if (staging.outcome != Outcome::ok) continue;
+      for (const BlockPtr& block : staging.request->commit.append) {
+        ++counters.appends;
+        counters.append_bytes += block->bytes();
+        records += block->count;
+      }
+    }
+  }
+  for (const Staging& staging : group) {
+    if (staging.outcome != Outcome::ok) continue;
+    Stream& stream = *staging.stream;
+    stream.durable = stream.staged;
+    stream.end = stream.durable.end;
+    stream.watermark = stream.durable.watermark;
+    // Until something is appended, a loss that was reported at open stays on record.
+    if (!staging.request->commit.append.empty()) stream.high_water = stream.durable.end;
+  }
+  backoff_ = shared_.context.options.reopen_initial;
+  if (batch_.Count() > 0 && events_.committed) {
+    events_.committed(std::chrono::duration<double>(steady_clock::now() - start).count(), records);
+  }
+  return true;
+}
+
+void Writer::after_write() {
+  for (const auto& [name, stream] : shared_.streams) limit_ledger(*stream);
+  if (!shared_.context.signals->sealed.exchange(false) || down()) return;
+  // State goes to disk with every stream's memtable, or it would hold the WAL files back; and what a
+  // sealed memtable held is what a damaged WAL could lose unseen.
+  write_marks();
+  if (const rocksdb::Status status = shared_.store->start_flush(false); !status.ok()) fail(status);
+}
+
+void Writer::limit_ledger(Stream& stream) {
+  if (down() || stream.durable.ledger_count <= kMaxLedgerEntries) return;
+  batch_.Clear();
+  stream.durable.ledger_count =
+      merge_ledger(*shared_.store, stream.name, stream.durable.ledger_count, batch_);
+  const rocksdb::Status status = shared_.store->db().Write(rocksdb::WriteOptions(), &batch_);
+  if (!status.ok()) fail(status);
+}
+
+// --- failure ---
+
+void Writer::fail(const rocksdb::Status& status) {
+  if (failing_) return;
+  failing_ = true;
+  no_space_ = status.IsNoSpace();
+  if (no_space_) have_ballast_ = drop_ballast(shared_.context.layout);
+  reopen_at_ = steady_clock::now() + backoff_;
+  {
+    const std::lock_guard lock(shared_.counters_mutex);
+    ++shared_.counters.commit_errors;
+    shared_.counters.failing = true;
+    shared_.counters.last_error = status.ToString();
+  }
+  if (events_.down) events_.down(status.ToString());
+}
+
+void Writer::reopen(Time now) {
+  backoff_ = std::min(2 * backoff_, shared_.context.options.reopen_max);
+  reopen_at_ = now + backoff_;
+  // On a full disk the old store can still be read, a new one could not be opened.
+  if (no_space_ && shared_.store &&
+      free_space() < kReopenBytes + shared_.store->sum("rocksdb.cur-size-all-mem-tables")) {
+    return;
+  }
+  Store::Failure failure;
+  {
+    const std::unique_lock lock(shared_.store_mutex);
+    shared_.store.reset();
+    shared_.context.signals->failed = false;
+    shared_.context.signals->sealed = false;
+    shared_.store = Store::open(shared_.context, Store::Mode::write, failure);
+  }
+  if (!shared_.store) {
+    no_space_ = failure.status.IsNoSpace();
+    if (no_space_) have_ballast_ = drop_ballast(shared_.context.layout);
+    const std::lock_guard lock(shared_.counters_mutex);
+    shared_.counters.last_error = failure.text;
+    return;
+  }
+  ++generation_;
+  failing_ = false;
+  no_space_ = false;
+  std::vector<Recovered> recovered = recover();
+  {
+    const std::lock_guard lock(shared_.counters_mutex);
+    ++shared_.counters.reopens;
+    shared_.counters.failing = false;
+  }
+  if (events_.reopened) events_.reopened(std::move(recovered));
+}
+
+// --- upkeep ---
+
+void Writer::request_trim(const std::string& name) {
+  if (Stream* stream = shared_.find(name)) {
+    stream->trim_due = true;
+    trims_due_ = true;
+  }
+}
+
+bool Writer::write_latch(const std::string& name, const std::string& contents) {
+  Stream* stream = shared_.find(name);
+  INVARIANT(stream != nullptr);
+  return stream->latch.write(contents);
+}
+
+void Writer::work(Time now) {
+  if (shared_.damaged) return;
+  if (!failing_ && shared_.context.signals->failed) {
+    fail(rocksdb::Status::IOError("the store stopped after an error in the background"));
+  }
+  if (failing_) {
+    if (now >= reopen_at_) reopen(now);
+    return;
+  }
+  if (trims_due_ && now >= trim_at_) {
+    trims_due_ = false;
+    trim_at_ = now + kTrimInterval;
+    for (const auto& [name, stream] : shared_.streams) {
+      if (stream->trim_due && !failing_) trim(*stream);
+    }
+  }
+  if (!failing_ && now >= tick_at_) {
+    tick_at_ = now + kTick;
+    write_marks();
+    watch_disk();
+  }
+}
+
+Writer::Time Writer::next_due() const {
+  if (shared_.damaged) return Time::max();
+  if (failing_) return reopen_at_;
+  return trims_due_ ? std::min(trim_at_, tick_at_) : tick_at_;
+}
+
+void Writer::finish() {
+  if (!shared_.damaged) write_marks();
+}
+
+void Writer::trim(Stream& stream) {
+  stream.trim_due = false;
+  Store& store = *shared_.store;
+  rocksdb::ColumnFamilyHandle* family = store.stream(stream.name);
+  if (family == nullptr) return;
+  const Offset watermark = stream.durable.watermark;
+  const Key limit = key_of(first_key_needed(store.db(), family, watermark + 1));
+  const rocksdb::Slice limit_slice(limit.data(), limit.size());
+  const rocksdb::RangePtr range(nullptr, &limit_slice);
+  rocksdb::Status status =
+      rocksdb::DeleteFilesInRanges(&store.db(), family, &range, 1, false);
+  const auto number = [&](const char* property) {
+    return Store::number(store.db(), family, property);
+  };
+  if (status.ok() && watermark >= stream.durable.end) {
+    // Nothing is needed any more, but what is in memory still holds a WAL file, and what was just
+    // flushed is not yet where whole files can be deleted: come back until both are gone.
+    if (number("rocksdb.cur-size-active-mem-table") > 2 * kMiB) {
+      status = store.start_flush(true);
+    }
+    stream.trim_due = number("rocksdb.num-immutable-mem-table") > 0 ||
+                      number("rocksdb.num-files-at-level0") > 0;
+    trims_due_ |= stream.trim_due;
+  }
+  if (!status.ok()) fail(status);
+}
+
+// Before anything is refused: what is in memory is on the disk twice as long as its WAL file exists.
+void Writer::squeeze() {
+  squeezed_at_ = steady_clock::now();
+  rocksdb::FlushOptions options;
+  options.allow_write_stall = true;
+  Store& store = *shared_.store;
+  for (const std::string& name : store.streams()) {
+    // An error shows in the next write.
+    store.db().Flush(options, store.stream(name)).PermitUncheckedError();
+  }
+  store.db().Flush(options, store.meta()).PermitUncheckedError();
+  store.db().Flush(options, store.dead_letters()).PermitUncheckedError();
+  // The WAL files are deleted in the background, a moment later.
+  for (int i = 0; i < 20; ++i) {
+    bound_.look();
+    if (bound_.state().use.wal < kMiB) break;
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+}
+
+void Writer::write_marks() {
+  for (const auto& [name, stream] : shared_.streams) {
+    const std::string contents = encode_mark(stream->high_water);
+    if (stream->mark.contents().contents == contents) continue;
+    if (stream->high_water == 0 && !stream->mark.contents().contents) continue;
+    stream->mark.write(contents);  // a failure leaves an older mark, and the next tick tries again
+  }
+}
+
+void Writer::watch_disk() {
+  bound_.look();
+  for (const auto& [name, stream] : shared_.streams) stream->staged = stream->durable;
+  const std::uint64_t reserve = reserved(nullptr);
+  const Sizing& sizing = shared_.context.sizing;
+  // Once refused, there must be more than a little room before the answer changes back.
+  const std::uint64_t margin =
+      answer_ == Outcome::ok ? 0 : sizing.reserve + shared_.context.options.max_disk_bytes / 64;
+  announce(bound_.check(0, reserve + margin));
+  if (!have_ballast_ && bound_.check(0, reserve + margin + 2 * sizing.ballast) == Outcome::ok) {
+    have_ballast_ = make_ballast(shared_.context.layout, sizing.ballast);
+    bound_.look();
+  }
+}
+
+void Writer::announce(Outcome answer) {
+  if (answer == answer_) return;
+  answer_ = answer;
+  if (events_.disk) events_.disk(answer);
+}
+
+DiskState Writer::look_at_disk() {
+  DiskState state;
+  if (shared_.store) {
+    state.unflushed = shared_.store->sum("rocksdb.cur-size-all-mem-tables");
+    for (rocksdb::ColumnFamilyHandle* family :
+         {shared_.store->meta(), shared_.store->dead_letters()}) {
+      state.rewritable +=
+          Store::number(shared_.store->db(), family, "rocksdb.total-sst-files-size");
+    }
+  }
+  state.use = measure_disk_use(shared_.context.layout.root);
+  state.free = free_space();
+  const std::lock_guard lock(shared_.counters_mutex);
+  shared_.counters.disk_bytes = state.use.total;
+  shared_.counters.wal_bytes = state.use.wal;
+  shared_.counters.sst_bytes = state.use.sst;
+  shared_.counters.free_bytes = state.free;
+  return state;
+}
+
+std::uint64_t Writer::free_space() const {
+  std::uint64_t bytes = 0;
+  const rocksdb::IOStatus status = shared_.context.env->GetFileSystem()->GetFreeSpace(
+      shared_.context.layout.root.string(), rocksdb::IOOptions(), &bytes, nullptr);
+  return status.ok() ? bytes : 0;
+}
+
+}  // namespace spillway::journal

@@ -1,0 +1,223 @@
+// Appending and reading back.
+#include <gtest/gtest.h>
+
+#include "tests/journal/harness.h"
+
+namespace spillway::journal {
+namespace {
+
+constexpr std::uint64_t kKiB = 1024;
+
+TEST(Append, ReadsBackWhatWasAppendedByteForByte) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  const std::vector<BlockPtr> blocks = {
+      make_block(1, 10, 100 * kKiB),
+      with(make_block(11, 5, 70 * kKiB), [](Block& block) { block.starts_clean = false; }),
+      make_skip(16, 4, LossReason::gap, {1, 16}),
+      with(make_block(20, 1, 66 * kKiB, {7, 1}), [](Block& block) { block.ends_clean = false; }),
+  };
+  ASSERT_EQ(append(*journal, blocks), Outcome::ok);
+  const ReadResult result = read(*journal, 1);
+  ASSERT_TRUE(result.ok);
+  EXPECT_FALSE(result.lost);
+  ASSERT_EQ(result.blocks.size(), blocks.size());
+  for (std::size_t i = 0; i < blocks.size(); ++i) EXPECT_TRUE(same(*result.blocks[i], *blocks[i]));
+}
+
+TEST(Append, PacksSmallBlocksOfOneCommitIntoOneValue) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  std::vector<BlockPtr> blocks;
+  for (Offset i = 0; i < 200; ++i) blocks.push_back(make_block(1 + 2 * i, 2, 1000));
+  ASSERT_EQ(append(*journal, blocks), Outcome::ok);
+  const ReadResult result = read(*journal, 1);
+  ASSERT_TRUE(result.ok);
+  EXPECT_EQ(result.blocks.size(), 4u);  // 65 blocks of 1000 bytes in each 64 KiB
+  Offset next = 1;
+  std::vector<std::byte> records;
+  for (const BlockPtr& block : result.blocks) {
+    EXPECT_EQ(block->first, next);
+    EXPECT_LE(block->bytes(), 64 * kKiB);
+    EXPECT_EQ(block->received_ms, static_cast<std::int64_t>(1000 * block->first));
+    next = block->last() + 1;
+    records.insert(records.end(), block->records.begin(), block->records.end());
+  }
+  EXPECT_EQ(next, 401u);
+  EXPECT_EQ(result.blocks.back()->running_bytes, blocks.back()->running_bytes);
+  std::vector<std::byte> expected;
+  for (const BlockPtr& block : blocks) {
+    expected.insert(expected.end(), block->records.begin(), block->records.end());
+  }
+  EXPECT_EQ(records, expected);
+}
+
+TEST(Append, NeverPacksAcrossAnEpochOrASkip) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  ASSERT_EQ(append(*journal, {make_block(1, 1, 10), make_skip(2, 1, LossReason::gap, {1, 2}),
+                              make_block(3, 1, 10, {1, 3}), make_block(4, 1, 10, {2, 1})}),
+            Outcome::ok);
+  EXPECT_EQ(read(*journal, 1).blocks.size(), 4u);
+}
+
+TEST(Append, KeepsTheFlagsOfBothEndsWhenItPacks) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  const auto open_at_end = [](Block& block) { block.ends_clean = false; };
+  const auto open_at_start = [](Block& block) { block.starts_clean = false; };
+  ASSERT_EQ(append(*journal, {with(make_block(1, 1, 10), open_at_end),
+                              with(make_block(2, 1, 10), open_at_start),
+                              with(make_block(3, 1, 10), open_at_end)}),
+            Outcome::ok);
+  const ReadResult result = read(*journal, 1);
+  ASSERT_EQ(result.blocks.size(), 1u);
+  EXPECT_TRUE(result.blocks[0]->starts_clean);
+  EXPECT_FALSE(result.blocks[0]->ends_clean);
+}
+
+TEST(Append, KeepsStreamsApart) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path(), {"a", "meta", "default"}));
+  for (const char* stream : {"a", "meta", "default"}) {
+    ASSERT_EQ(append(*journal, {make_block(1, 3, 300)}, 0, stream), Outcome::ok);
+  }
+  ASSERT_EQ(append(*journal, {make_block(4, 1, 5)}, 0, "meta"), Outcome::ok);
+  EXPECT_EQ(read(*journal, 1, ~Offset{0}, 1 << 20, "a").blocks.back()->last(), 3u);
+  EXPECT_EQ(read(*journal, 1, ~Offset{0}, 1 << 20, "meta").blocks.back()->last(), 4u);
+}
+
+TEST(Append, CompletesCommitsInTheOrderOfTheCalls) {
+  TempDir dir;
+  std::vector<int> order;
+  {
+    const auto journal = open_journal(options_in(dir.path(), {"a", "b"}));
+    for (int i = 0; i < 200; ++i) {
+      Commit commit;
+      commit.stream = i % 2 == 0 ? "a" : "b";
+      commit.append = {make_block(static_cast<Offset>(1 + i / 2), 1, 100)};
+      journal->commit(std::move(commit), [&order, i](Outcome outcome) {
+        EXPECT_EQ(outcome, Outcome::ok);
+        order.push_back(i);
+      });
+    }
+  }  // completes what is queued
+  ASSERT_EQ(order.size(), 200u);
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST(Append, TakesAllOfACommitOrNothingAcrossAReopening) {
+  TempDir dir;
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    Commit commit;
+    commit.stream = "s";
+    commit.append = {make_block(11, 5, 500, {3, 1})};
+    commit.state = "the state";
+    commit.watermark = 10;
+    ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  }
+  const auto journal = open_journal(options_in(dir.path()));
+  const Recovered& recovered = find(journal->recovered(), "s");
+  EXPECT_EQ(recovered.state, "the state");
+  EXPECT_EQ(recovered.watermark, 10u);
+  EXPECT_EQ(recovered.end, 15u);
+  EXPECT_EQ(recovered.high_water, 15u);
+  EXPECT_FALSE(recovered.damage) << *recovered.damage;
+  EXPECT_EQ(read(*journal, 11).blocks.front()->position, (Position{3, 1}));
+}
+
+TEST(Append, GoesOnBehindAWatermarkThatPassedTheEnd) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  ASSERT_EQ(append(*journal, {make_block(1, 5, 50)}), Outcome::ok);
+  Commit commit;
+  commit.stream = "s";
+  commit.watermark = 100;
+  commit.append = {make_block(101, 1, 10)};
+  ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  const ReadResult result = read(*journal, 101);
+  EXPECT_TRUE(result.ok);
+  EXPECT_FALSE(result.lost);
+  ASSERT_EQ(result.blocks.size(), 1u);
+}
+
+TEST(Append, EndsACommitOfAnotherGenerationAsFailed) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_EQ(append(*journal, {make_block(1, 1, 10)}, 1), Outcome::failed);
+  EXPECT_EQ(append(*journal, {make_block(1, 1, 10)}, 0), Outcome::ok);
+}
+
+TEST(AppendDeathTest, StopsTheProcessWhenAnAppendLeavesAGap) {
+  EXPECT_DEATH(
+      {
+        TempDir dir;
+        const auto journal = open_journal(options_in(dir.path()));
+        append(*journal, {make_block(2, 1, 10)});
+      },
+      "");
+}
+
+TEST(Read, BeginsWithTheBlockThatContainsTheOffset) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  ASSERT_EQ(append(*journal, {make_block(1, 10, 70 * kKiB), make_block(11, 10, 70 * kKiB)}),
+            Outcome::ok);
+  const ReadResult middle = read(*journal, 5);
+  ASSERT_EQ(middle.blocks.size(), 2u);
+  EXPECT_EQ(middle.blocks[0]->first, 1u);
+  const ReadResult edge = read(*journal, 11);
+  ASSERT_EQ(edge.blocks.size(), 1u);
+  EXPECT_EQ(edge.blocks[0]->first, 11u);
+}
+
+TEST(Read, StopsAfterMaxBytesButNotBeforeOneBlock) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  std::vector<BlockPtr> blocks;
+  for (Offset i = 1; i <= 10; ++i) blocks.push_back(make_block(i, 1, 40 * kKiB));
+  ASSERT_EQ(append(*journal, blocks), Outcome::ok);
+  EXPECT_EQ(read(*journal, 1, 10, 1).blocks.size(), 1u);
+  EXPECT_EQ(read(*journal, 1, 10, 40 * kKiB).blocks.size(), 1u);
+  EXPECT_EQ(read(*journal, 1, 10, 41 * kKiB).blocks.size(), 2u);
+}
+
+TEST(Read, StopsAtTheBlockThatContainsThrough) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  std::vector<BlockPtr> blocks;
+  for (Offset i = 0; i < 10; ++i) blocks.push_back(make_block(1 + 10 * i, 10, 40 * kKiB));
+  ASSERT_EQ(append(*journal, blocks), Outcome::ok);
+  EXPECT_EQ(read(*journal, 1, 25).blocks.back()->last(), 30u);
+  EXPECT_EQ(read(*journal, 1, 30).blocks.back()->last(), 30u);
+}
+
+TEST(Read, BeyondTheEndIsEmptyAndNoError) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_TRUE(read(*journal, 1).ok);
+  ASSERT_EQ(append(*journal, {make_block(1, 1, 10)}), Outcome::ok);
+  const ReadResult result = read(*journal, 2);
+  EXPECT_TRUE(result.ok);
+  EXPECT_TRUE(result.blocks.empty());
+  EXPECT_FALSE(result.lost);
+}
+
+TEST(Read, ReportsWhatLiesBelowAHoleAsLost) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  ASSERT_EQ(append(*journal, {make_block(1, 5, 50)}), Outcome::ok);
+  Commit commit;
+  commit.stream = "s";
+  commit.watermark = 20;
+  commit.append = {make_block(21, 1, 10)};
+  ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  const ReadResult result = read(*journal, 3);
+  ASSERT_TRUE(result.ok);
+  ASSERT_EQ(result.blocks.size(), 1u);
+  EXPECT_EQ(result.lost, (std::pair<Offset, Offset>{6, 20}));
+}
+
+}  // namespace
+}  // namespace spillway::journal

@@ -1,0 +1,180 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "journal/disk_bound.h"
+#include "tests/journal/harness.h"
+
+namespace spillway::journal {
+namespace {
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+struct Bound {
+  DiskState disk;
+  std::chrono::steady_clock::time_point now{std::chrono::hours(1)};
+  int looks = 0;
+  DiskBound bound{{1000 * kMiB, 100 * kMiB, 8 * kMiB},
+                  [this] { return ++looks, disk; },
+                  [this] { return now; }};
+  Bound() {
+    disk.free = 5000 * kMiB;
+    bound.look();
+  }
+};
+
+TEST(DiskBound, CountsABytesTwiceUntilItLooksAtTheDiskAgain) {
+  Bound test;
+  EXPECT_EQ(test.bound.check(480 * kMiB, 0), Outcome::ok);
+  EXPECT_EQ(test.bound.check(497 * kMiB, 0), Outcome::disk_bound);
+  test.bound.wrote(400 * kMiB);
+  EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::disk_bound);
+  test.now += std::chrono::seconds(1);
+  test.disk.use.total = 400 * kMiB;
+  EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::ok);
+  EXPECT_EQ(test.looks, 2);  // it looks again only when the answer would have been no
+}
+
+TEST(DiskBound, CountsWhatIsInMemoryAndWhatIsReserved) {
+  Bound test;
+  test.disk.use.total = 500 * kMiB;
+  test.disk.unflushed = 200 * kMiB;
+  test.bound.look();
+  EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::ok);
+  EXPECT_EQ(test.bound.check(100 * kMiB, 100 * kMiB), Outcome::disk_bound);
+}
+
+TEST(DiskBound, KeepsTheFreeSpaceOfTheFileSystem) {
+  Bound test;
+  test.disk.free = 300 * kMiB;
+  test.bound.look();
+  EXPECT_EQ(test.bound.check(90 * kMiB, 0), Outcome::ok);
+  EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::min_free);
+}
+
+TEST(DiskBound, DoesNotWalkTheDirectoryForEveryRefusal) {
+  Bound test;
+  test.disk.use.total = 1000 * kMiB;
+  test.bound.look();
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(test.bound.check(1, 0), Outcome::disk_bound);
+  EXPECT_EQ(test.looks, 2);
+}
+
+// Fills a journal until it refuses, watching du all the while. Returns what it took.
+std::uint64_t fill_until_refused(const Options& options, std::uint64_t block_bytes,
+                                 std::uint64_t& peak) {
+  EventLog log;
+  const auto journal = open_journal(options, &log);
+  std::atomic<bool> done{false};
+  std::thread watcher([&] {
+    while (!done) peak = std::max(peak, du(options.data_dir));
+  });
+  Offset next = 1;
+  Outcome outcome = Outcome::ok;
+  while (outcome == Outcome::ok) {
+    outcome = append(*journal, {make_block(next, 1, block_bytes)});
+    next += outcome == Outcome::ok ? 1 : 0;
+  }
+  EXPECT_EQ(outcome, Outcome::disk_bound);
+  EXPECT_EQ(log.wait_disk(), Outcome::disk_bound);
+  // State goes on being written to a full journal.
+  for (int i = 0; i < 2000; ++i) {
+    Commit commit;
+    commit.stream = "s";
+    commit.state = std::string(2000, static_cast<char>('a' + i % 26));
+    EXPECT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  }
+  // What was taken is there, and draining it makes room again.
+  EXPECT_EQ(read(*journal, next - 1).blocks.size(), 1u);
+  EXPECT_EQ(set_watermark(*journal, next - 1), Outcome::ok);
+  journal->trim("s");
+  EXPECT_EQ(log.wait_disk(), Outcome::ok);
+  EXPECT_EQ(append(*journal, {make_block(next, 1, block_bytes)}), Outcome::ok);
+  done = true;
+  watcher.join();
+  return (next - 1) * block_bytes;
+}
+
+TEST(Bound, HoldsAsDuMeasuresItAtTheSmallestSize) {
+  TempDir dir;
+  Options options = options_in(dir.path());
+  options.max_disk_bytes = kMinDiskBytes;
+  std::uint64_t peak = 0;
+  const std::uint64_t taken = fill_until_refused(options, 100'000, peak);
+  EXPECT_LE(peak, options.max_disk_bytes);
+  EXPECT_GT(taken, options.max_disk_bytes / 2) << "peak " << peak;
+  RecordProperty("taken_mib", static_cast<int>(taken / kMiB));
+  RecordProperty("peak_mib", static_cast<int>(peak / kMiB));
+}
+
+TEST(Bound, HoldsAsDuMeasuresItAtAQuarterOfAGibibyte) {
+  TempDir dir;
+  Options options = options_in(dir.path());
+  std::uint64_t peak = 0;
+  const std::uint64_t taken = fill_until_refused(options, 1 << 20, peak);
+  EXPECT_LE(peak, options.max_disk_bytes);
+  EXPECT_GT(taken, options.max_disk_bytes / 3 * 2) << "peak " << peak;
+  RecordProperty("taken_mib", static_cast<int>(taken / kMiB));
+  RecordProperty("peak_mib", static_cast<int>(peak / kMiB));
+}
+
+TEST(Bound, RefusesAnAppendAndLeavesNothingOfItsCommit) {
+  TempDir dir;
+  Options options = options_in(dir.path());
+  options.min_free_disk = ~std::uint64_t{0} >> 1;
+  EventLog log;
+  {
+    const auto journal = open_journal(options, &log);
+    Commit commit;
+    commit.stream = "s";
+    commit.state = "not to be seen";
+    commit.append = {make_block(1, 1, 10)};
+    EXPECT_EQ(journal::commit(*journal, commit), Outcome::min_free);
+    EXPECT_EQ(log.wait_disk(), Outcome::min_free);
+    EXPECT_EQ(append(*journal, {make_block(2, 1, 10)}), Outcome::min_free);  // follows the refused one
+    commit.append.clear();
+    commit.state = "alone";
+    EXPECT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  }
+  const auto journal = open_journal(options);
+  EXPECT_EQ(find(journal->recovered(), "s").state, "alone");
+  EXPECT_EQ(find(journal->recovered(), "s").end, 0u);
+}
+
+TEST(Bound, NeverRefusesTheRestOfAGroupAndCountsTheBreach) {
+  TempDir dir;
+  Options options = options_in(dir.path());
+  options.min_free_disk = ~std::uint64_t{0} >> 1;
+  const auto journal = open_journal(options);
+  Commit commit;
+  commit.stream = "s";
+  commit.append = {make_block(1, 1, 10)};
+  commit.use_group_reserve = true;
+  EXPECT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  EXPECT_EQ(journal->stats().bound_breaches, 1u);
+}
+
+TEST(Bound, KeepsAReserveForTheRestOfAnOpenGroup) {
+  TempDir dir;
+  Options options = options_in(dir.path(), {"s", "t"});
+  options.max_disk_bytes = 128 * kMiB;
+  options.group_reserve = 16 * kMiB;
+  const auto journal = open_journal(options);
+  const auto open_group = [](Block& block) { block.ends_clean = false; };
+  ASSERT_EQ(append(*journal, {with(make_block(1, 1, 10), open_group)}), Outcome::ok);
+  Offset next = 1;
+  while (append(*journal, {make_block(next, 1, kMiB)}, 0, "t") == Outcome::ok) ++next;
+  for (Offset i = 2; i <= 6; ++i) {
+    Commit commit;
+    commit.stream = "s";
+    commit.use_group_reserve = true;
+    commit.append = {with(make_block(i, 1, kMiB), open_group)};
+    EXPECT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  }
+  EXPECT_EQ(journal->stats().bound_breaches, 0u);
+  EXPECT_LE(du(dir.path()), options.max_disk_bytes);
+}
+
+}  // namespace
+}  // namespace spillway::journal

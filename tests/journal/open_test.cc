@@ -1,0 +1,214 @@
+// What open() makes of a data directory, and what it says of one that does not add up.
+#include <gtest/gtest.h>
+#include <rocksdb/db.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "journal/data_dir.h"
+#include "tests/journal/harness.h"
+
+namespace spillway::journal {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<fs::path> files(const fs::path& dir, const std::string& extension) {
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(dir / "journal")) {
+    if (entry.path().extension() == extension) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void flip_byte_in_the_middle(const fs::path& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  const auto middle = static_cast<std::streamoff>(fs::file_size(path) / 2);
+  file.seekg(middle);
+  const int c = file.get();
+  file.seekp(middle);
+  file.put(static_cast<char>(c ^ 1));
+}
+
+void fill(const fs::path& dir, Offset blocks, std::uint64_t bytes) {
+  const auto journal = open_journal(options_in(dir));
+  const Recovered before = find(journal->recovered(), "s");
+  for (Offset i = 1; i <= blocks; ++i) {
+    ASSERT_EQ(append(*journal, {make_block(before.end + i, 1, bytes)}), Outcome::ok);
+  }
+}
+
+TEST(Open, RefusesASecondBrokerAndNamesTheFirst) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  const auto second = Journal::open(options_in(dir.path()), {});
+  ASSERT_FALSE(second.has_value());
+  EXPECT_NE(second.error().message.find(std::to_string(::getpid())), std::string::npos)
+      << second.error().message;
+}
+
+TEST(Open, RefusesABoundTooSmallForTheStoreItself) {
+  TempDir dir;
+  Options options = options_in(dir.path());
+  options.max_disk_bytes = kMinDiskBytes - 1;
+  EXPECT_FALSE(Journal::open(options, {}).has_value());
+  options.max_disk_bytes = kMinDiskBytes;
+  EXPECT_TRUE(Journal::open(options, {}).has_value());
+}
+
+TEST(Open, RefusesStreamNamesThatCannotNameAFile) {
+  TempDir dir;
+  for (const std::string& name : {std::string(), std::string("."), std::string(".."),
+                                  std::string("a/b"), std::string("a b"), std::string(65, 'a')}) {
+    EXPECT_FALSE(Journal::open(options_in(dir.path(), {name}), {}).has_value()) << name;
+  }
+  EXPECT_TRUE(Journal::open(options_in(dir.path(), {std::string(64, 'a')}), {}).has_value());
+}
+
+TEST(Open, FindsANewStreamEmpty) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path()));
+  const Recovered& recovered = find(journal->recovered(), "s");
+  EXPECT_FALSE(recovered.state);
+  EXPECT_EQ(recovered.end, 0u);
+  EXPECT_FALSE(recovered.damage);
+}
+
+TEST(Open, ReportsStreamsThatAreNoLongerConfigured) {
+  TempDir dir;
+  fill(dir.path(), 3, 10);
+  const auto journal = open_journal(options_in(dir.path(), {"other"}));
+  EXPECT_EQ(find(journal->recovered(), "s").end, 3u);
+  EXPECT_EQ(find(journal->recovered(), "other").end, 0u);
+}
+
+TEST(Open, RefusesAFormatThatItDoesNotKnow) {
+  TempDir dir;
+  { const auto journal = open_journal(options_in(dir.path())); }
+  {
+    const std::string path = (dir.path() / "journal").string();
+    std::vector<rocksdb::ColumnFamilyDescriptor> families;
+    for (const char* name : {"default", "meta", "dead-letters"}) families.push_back({name, {}});
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* raw = nullptr;
+    ASSERT_TRUE(rocksdb::DB::Open(rocksdb::DBOptions(), path, families, &handles, &raw).ok());
+    const std::unique_ptr<rocksdb::DB> db(raw);
+    ASSERT_TRUE(db->Put({}, handles[1], "format", "2").ok());
+    for (auto* handle : handles) ASSERT_TRUE(db->DestroyColumnFamilyHandle(handle).ok());
+  }
+  const auto journal = Journal::open(options_in(dir.path()), {});
+  ASSERT_FALSE(journal.has_value());
+  EXPECT_NE(journal.error().message.find("format 2"), std::string::npos) << journal.error().message;
+}
+
+TEST(Open, ReportsRecordsThatAFlippedBitInTheWalTookAway) {
+  TempDir dir;
+  fill(dir.path(), 100, 1000);
+  flip_byte_in_the_middle(files(dir.path(), ".log").back());
+  const auto journal = open_journal(options_in(dir.path()));
+  const Recovered& recovered = find(journal->recovered(), "s");
+  EXPECT_EQ(recovered.high_water, 100u);
+  EXPECT_LT(recovered.end, 100u);
+  EXPECT_GT(recovered.end, 10u);
+  ASSERT_TRUE(recovered.damage);
+  const ReadResult result = read(*journal, 1);
+  ASSERT_TRUE(result.ok);
+  EXPECT_EQ(result.blocks.back()->last(), recovered.end);
+}
+
+TEST(Open, KeepsReportingALossUntilSomethingIsAppendedAfterIt) {
+  TempDir dir;
+  fill(dir.path(), 100, 1000);
+  flip_byte_in_the_middle(files(dir.path(), ".log").back());
+  Offset end = 0;
+  for (int i = 0; i < 2; ++i) {
+    const auto journal = open_journal(options_in(dir.path()));
+    ASSERT_TRUE(find(journal->recovered(), "s").damage);
+    Commit commit;
+    commit.stream = "s";
+    commit.state = "looked at it";
+    ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
+    end = find(journal->recovered(), "s").end;
+  }
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    ASSERT_TRUE(find(journal->recovered(), "s").damage);
+    ASSERT_EQ(append(*journal, {make_block(end + 1, 1, 10)}), Outcome::ok);
+  }
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_FALSE(find(journal->recovered(), "s").damage);
+  EXPECT_EQ(find(journal->recovered(), "s").high_water, end + 1);
+}
+
+TEST(Open, ReportsAJournalThatWasDeleted) {
+  TempDir dir;
+  fill(dir.path(), 10, 10);
+  fs::remove_all(dir.path() / "journal");
+  const auto journal = open_journal(options_in(dir.path()));
+  const Recovered& recovered = find(journal->recovered(), "s");
+  EXPECT_EQ(recovered.high_water, 10u);
+  EXPECT_EQ(recovered.end, 0u);
+  EXPECT_TRUE(recovered.damage);
+}
+
+TEST(Open, DeliversTheIntactPartOfAStoreWithABrokenTableAndRefusesCommits) {
+  TempDir dir;
+  fill(dir.path(), 40, 1 << 20);  // several tables
+  const auto tables = files(dir.path(), ".sst");
+  ASSERT_GT(tables.size(), 3u);
+  fs::path largest = tables[0];
+  std::vector<fs::path> large;
+  for (const auto& table : tables) {
+    if (fs::file_size(table) > (1 << 20)) large.push_back(table);
+  }
+  ASSERT_GT(large.size(), 2u);
+  fs::resize_file(large[1], fs::file_size(large[1]) / 2);
+  EventLog log;
+  const auto journal = open_journal(options_in(dir.path()), &log);
+  ASSERT_NE(journal, nullptr);
+  EXPECT_TRUE(find(journal->recovered(), "s").damage);
+  EXPECT_EQ(find(journal->recovered(), "s").end, 40u);
+  EXPECT_EQ(append(*journal, {make_block(41, 1, 10)}), Outcome::failed);
+  EXPECT_TRUE(write_latch(*journal, "damaged"));
+  const ReadResult result = read(*journal, 1);
+  ASSERT_TRUE(result.ok) << result.error;
+  EXPECT_FALSE(result.blocks.empty());
+  ASSERT_TRUE(result.lost);
+  const ReadResult after = read(*journal, result.lost->second + 1);
+  ASSERT_TRUE(after.ok) << after.error;
+  EXPECT_FALSE(after.lost);
+  ASSERT_FALSE(after.blocks.empty());
+  EXPECT_EQ(after.blocks.back()->last(), 40u);
+  EXPECT_EQ(log.downs(), 0);
+}
+
+TEST(Open, NeverTakesAStoreWithoutItsCurrentFileForAnEmptyOne) {
+  TempDir dir;
+  fill(dir.path(), 20, 1 << 20);
+  const auto before = files(dir.path(), ".sst");
+  fs::remove(dir.path() / "journal" / "CURRENT");
+  const auto journal = open_journal(options_in(dir.path()));
+  ASSERT_NE(journal, nullptr);
+  EXPECT_TRUE(find(journal->recovered(), "s").damage);
+  EXPECT_EQ(append(*journal, {make_block(1, 1, 10)}), Outcome::failed);
+  const ReadResult result = read(*journal, 1);
+  EXPECT_FALSE(result.ok);
+  EXPECT_FALSE(result.retryable);
+  EXPECT_EQ(files(dir.path(), ".sst"), before);
+}
+
+TEST(Open, ReportsADamagedLatch) {
+  TempDir dir;
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    ASSERT_TRUE(write_latch(*journal, "one"));
+  }
+  const fs::path latch = Layout(dir.path()).latch("s");
+  std::ofstream(latch, std::ios::binary) << std::string(2 * kLatchSlotBytes, 'x');
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_TRUE(find(journal->recovered(), "s").damage);
+}
+
+}  // namespace
+}  // namespace spillway::journal

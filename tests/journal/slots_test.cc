@@ -1,0 +1,101 @@
+#include "journal/slots.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "tests/journal/harness.h"
+
+namespace spillway::journal {
+namespace {
+
+constexpr std::size_t kSlot = 8192;
+
+void flip_byte(const std::filesystem::path& path, std::streamoff at) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(at);
+  const int c = file.get();
+  file.seekp(at);
+  file.put(static_cast<char>(c ^ 1));
+}
+
+TEST(Slots, HoldNothingUntilTheyAreWritten) {
+  TempDir dir;
+  const auto slots = Slots::open(dir.path() / "f", kSlot);
+  ASSERT_TRUE(slots.has_value());
+  EXPECT_FALSE(slots->contents().contents);
+  EXPECT_FALSE(slots->contents().damaged);
+}
+
+TEST(Slots, ReadBackTheNewestContents) {
+  TempDir dir;
+  {
+    auto slots = Slots::open(dir.path() / "f", kSlot);
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(slots->write("contents " + std::to_string(i)));
+  }
+  EXPECT_EQ(Slots::open(dir.path() / "f", kSlot)->contents().contents, "contents 4");
+  EXPECT_EQ(Slots::peek(dir.path() / "f", kSlot)->contents, "contents 4");
+}
+
+TEST(Slots, FallBackToTheOlderContentsWhenTheNewestSlotIsTorn) {
+  TempDir dir;
+  {
+    auto slots = Slots::open(dir.path() / "f", kSlot);
+    ASSERT_TRUE(slots->write("first"));
+    ASSERT_TRUE(slots->write("second"));  // counter 2: slot 0
+  }
+  flip_byte(dir.path() / "f", 17);
+  EXPECT_EQ(Slots::open(dir.path() / "f", kSlot)->contents().contents, "first");
+}
+
+TEST(Slots, SayThatBothAreDamagedInsteadOfThatNothingWasWritten) {
+  TempDir dir;
+  {
+    auto slots = Slots::open(dir.path() / "f", kSlot);
+    ASSERT_TRUE(slots->write("first"));
+    ASSERT_TRUE(slots->write("second"));
+  }
+  flip_byte(dir.path() / "f", 17);
+  flip_byte(dir.path() / "f", kSlot + 17);
+  const auto slots = Slots::open(dir.path() / "f", kSlot);
+  EXPECT_FALSE(slots->contents().contents);
+  EXPECT_TRUE(slots->contents().damaged);
+}
+
+TEST(Slots, RefuseContentsThatDoNotFit) {
+  TempDir dir;
+  auto slots = Slots::open(dir.path() / "f", kSlot);
+  EXPECT_TRUE(slots->write(std::string(slots->capacity(), 'x')));
+  EXPECT_FALSE(slots->write(std::string(slots->capacity() + 1, 'x')));
+  EXPECT_EQ(slots->contents().contents->size(), slots->capacity());
+}
+
+TEST(Slots, NeverChangeTheirPlaceOnDiskOnceMade) {
+  TempDir dir;
+  auto slots = Slots::open(dir.path() / "f", kSlot);
+  struct stat before, after;
+  ASSERT_EQ(::stat((dir.path() / "f").c_str(), &before), 0);
+  EXPECT_EQ(static_cast<std::size_t>(before.st_size), 2 * kSlot);
+  EXPECT_GE(static_cast<std::size_t>(before.st_blocks) * 512, 2 * kSlot);
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(slots->write(std::string(kSlot / 2, 'x')));
+  ASSERT_EQ(::stat((dir.path() / "f").c_str(), &after), 0);
+  EXPECT_EQ(before.st_blocks, after.st_blocks);
+  EXPECT_EQ(before.st_ino, after.st_ino);
+}
+
+TEST(Latch, IsReadBackAtTheNextOpen) {
+  TempDir dir;
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    EXPECT_FALSE(find(journal->recovered(), "s").latch);
+    EXPECT_TRUE(write_latch(*journal, "halted"));
+    EXPECT_TRUE(write_latch(*journal, "halted for two reasons"));
+    EXPECT_FALSE(write_latch(*journal, std::string(kMaxLatchBytes + 1, 'x')));
+  }
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_EQ(find(journal->recovered(), "s").latch, "halted for two reasons");
+}
+
+}  // namespace
+}  // namespace spillway::journal
