@@ -142,7 +142,8 @@ std::optional<Refusal> scan_records(const BatchView& batch, std::uint64_t max_re
     if (!record.mark.empty()) mark = NewestMark{shapes.size(), record.mark};
     const std::size_t bytes = left - reader.rest().size();
     left -= bytes;
-    shapes.push_back({static_cast<std::uint32_t>(bytes), record.continues(), record.open()});
+    shapes.push_back({static_cast<std::uint32_t>(bytes), record.continues(), record.open(),
+                      !record.completes()});
   }
   if (reader.error() != nullptr) return refuse(RejectCode::malformed, reader.error());
   if (shapes.size() != batch.count) {
@@ -230,6 +231,14 @@ std::string batch_frame_header(Position first, std::uint64_t count, std::uint64_
                 static_cast<std::size_t>(p - prefix.data()));
   result.append(reinterpret_cast<const char*>(header.data()), header_bytes);
   return result;
+}
+
+bool ends_inside_record(const Block& block) {
+  if (block.ends_clean || block.skip) return false;
+  RecordReader reader(block.records, block.position);
+  bool inside = false;
+  for (RecordView record; reader.next(record);) inside = !record.completes();
+  return inside;
 }
 
 std::string batch_frame_header(const Block& block, std::optional<Position> previous) {

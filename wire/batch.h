@@ -49,6 +49,7 @@ struct RecordShape {
   std::uint32_t bytes = 0;  // tag, length and record
   bool continues = false;   // it continues a group, or it is a part that is not the first
   bool open = false;        // after it a group or a record in parts is unfinished
+  bool inside_record = false;  // after it a record in parts is unfinished
 };
 
 // Follows records in parts from batch to batch: keep one per stream, and a copy when a scan may be
@@ -111,6 +112,9 @@ class BlockBuilder {
 // The records [first, last] of a block; shares its storage. The block itself if that is all of it.
 // Requires first <= last, both in the block.
 BlockPtr slice(const BlockPtr& block, Offset first, Offset last);
+
+// Whether the last record of the block is a part that another one follows.
+bool ends_inside_record(const Block& block);
 
 // Everything of a Batch frame but the records: length prefix, frame tag and header. Written before
 // block.records it is a whole frame. `previous`: set it for the first block of an epoch.
