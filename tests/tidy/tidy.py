@@ -226,6 +226,14 @@ def check_tree(files):
         if f"{folder}/README.md" not in paths:
             offences.append((folder, 1, "no README.md: it is the design document of the folder"))
 
+    places = paths | {str(parent) for path in paths for parent in Path(path).parents}
+    for path in sorted(path for path in paths if path.endswith(".md")):
+        for number, line in enumerate(files[path].split("\n"), 1):
+            for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", line):
+                place = os.path.normpath(os.path.join(os.path.dirname(path), target))
+                if place not in places:
+                    offences.append((path, number, f"the link to {target} leads nowhere"))
+
     # What is not built is not tested.
     for path in sorted(paths):
         if not path.endswith(".cc"):

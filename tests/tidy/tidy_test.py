@@ -122,6 +122,13 @@ class Tree(unittest.TestCase):
         files["wire/README.md"] = ""
         self.assertEqual(tidy.check_tree(files), [])
 
+    def test_links_in_documents_lead_somewhere(self):
+        files = {"README.md": "[a](wire/README.md) [b](https://example.org/x) [c](wire) [d](#e)",
+                 "wire/README.md": "[up](../README.md#top)"}
+        self.assertEqual(tidy.check_tree(files), [])
+        files["wire/README.md"] = "[gone](frames.md)"
+        self.assertIn("frames.md leads nowhere", tidy.check_tree(files)[0][2])
+
     def test_every_source_is_built(self):
         files = {"tests/a/x_test.cc": "", "tests/a/CMakeLists.txt": "spillway_test(y_x_test.cc)"}
         self.assertIn("no CMakeLists.txt names it", tidy.check_tree(files)[0][2])
