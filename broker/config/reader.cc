@@ -270,7 +270,7 @@ void Section::finish(const std::vector<std::pair<std::string, std::string>>& els
     } else {
       auto words = known_;
       std::ranges::sort(words);
-      words.erase(std::ranges::unique(words).begin(), words.end());
+      words.erase(std::unique(words.begin(), words.end()), words.end());
       message = "unknown key (known here: " + joined(words) + ")";
     }
     diagnostics_->push_back({file_, at.line, at.column, key_path(key.str()), std::move(message)});

@@ -19,9 +19,7 @@ using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
-using ::testing::Field;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr std::string_view kSmallest = R"(data_dir = "/var/lib/spillway"
@@ -68,7 +66,7 @@ class Folder {
   Folder& operator=(const Folder&) = delete;
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path write(const std::string& name, const std::string& text, mode_t mode) {
-    const auto file = path_ / name;
+    auto file = path_ / name;
     std::ofstream(file) << text;
     ::chmod(file.c_str(), mode);
     return file;
