@@ -9,7 +9,9 @@ namespace spillway::recovery {
 namespace {
 
 // Where a limit that tripped is clear again: an eighth below it, so that it does not trip at once.
-std::uint64_t clear_below(std::uint64_t limit) { return limit - limit / 8; }
+std::uint64_t clear_below(std::uint64_t limit) {
+  return limit - std::min(limit, std::max<std::uint64_t>(limit / 8, 1));
+}
 
 }  // namespace
 

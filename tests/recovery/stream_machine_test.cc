@@ -1,0 +1,309 @@
+#include <gtest/gtest.h>
+
+#include "stream_fixture.h"
+
+namespace spillway::recovery {
+namespace {
+
+class Stream : public StreamFixture {};
+
+TEST_F(Stream, WelcomesTheFirstProducerOfANewStoreWithANewEpoch) {
+  start(policy());
+  hello();
+  const auto welcome = last<action::Welcome>();
+  ASSERT_TRUE(welcome);
+  EXPECT_EQ(welcome->held, (Position{1'700'000'000, 0}));
+  EXPECT_EQ(welcome->generation, 1U);
+}
+
+TEST_F(Stream, KeepsTheDiskIdleWhileTheSinkKeepsUp) {
+  start(policy());
+  hello();
+  connect();
+  forget();
+  publish(10);
+  ack(10);
+  EXPECT_EQ(machine->coverage(), Coverage::closed);
+  EXPECT_EQ(safe(), 10U);
+  EXPECT_FALSE(last<action::Write>());
+  EXPECT_EQ(last<action::Acknowledge>()->safe.sequence, 10U);
+}
+
+TEST_F(Stream, SendsALiveSinkWhatComesFromMemory) {
+  start(policy());
+  hello();
+  connect();
+  forget();
+  publish(10);
+  const auto send = last<action::Send>();
+  ASSERT_TRUE(send);
+  EXPECT_EQ(send->first, 1U);
+  EXPECT_EQ(send->last, 10U);
+  EXPECT_EQ(send->source, Source::memory);
+}
+
+TEST_F(Stream, JournalsWhatASinkThatIsDownCannotTakeBeforeItIsAcknowledged) {
+  start(policy());
+  hello();
+  auto_write = false;
+  publish(10);
+  ASSERT_EQ(writes.size(), 1U);
+  EXPECT_TRUE(writes[0].state->open);
+  EXPECT_EQ(writes[0].append_first, 1U);
+  EXPECT_EQ(writes[0].append_last, 10U);
+  EXPECT_EQ(safe(), 0U);
+  finish_writes();
+  EXPECT_EQ(safe(), 10U);
+  EXPECT_EQ(machine->coverage(), Coverage::open);
+}
+
+TEST_F(Stream, HoldsAcknowledgementsWhileTheOpeningBatchIsUnderWay) {
+  start(policy(2));
+  hello();
+  connect(SinkId{0});
+  connect(SinkId{1});
+  auto_write = false;
+  lose(SinkId{1});
+  publish(5);
+  ack(5, SinkId{0});
+  EXPECT_EQ(machine->coverage(), Coverage::opening);
+  EXPECT_EQ(safe(), 0U);
+}
+
+TEST_F(Stream, ReplaysInOrderBeforeLiveTrafficResumesAndClosesCoverage) {
+  StreamPolicy p = policy();
+  p.window_bytes = 1000;
+  start(p);
+  hello();
+  for (int i = 0; i < 10; ++i) publish(1, 100);
+  EXPECT_GT(machine->window().first(), 1U);
+  forget();
+  connect();
+  EXPECT_EQ(machine->delivery(kSink).state(), State::replaying);
+  const auto read = last<action::Read>();
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->from, 1U);
+  EXPECT_FALSE(last<action::Send>());
+  event::ReadDone done;
+  done.id = read->id;
+  done.ok = true;
+  BlockInfo block;
+  block.first = 1;
+  block.last = read->through;
+  block.bytes = block.running_bytes = 100 * read->through;
+  done.blocks = {block};
+  step(done);
+  EXPECT_EQ(machine->delivery(kSink).sent(), 10U);
+  ack(10);
+  EXPECT_EQ(machine->delivery(kSink).state(), State::live);
+  pass(Millis(1));
+  pass(kQuietBeforeClosing);
+  EXPECT_EQ(machine->coverage(), Coverage::closed);
+  EXPECT_FALSE(stored->open);
+  EXPECT_EQ(stored->closed_end, 10U);
+}
+
+TEST_F(Stream, StartsWithWhatTheJournalHoldsAndNeedsNoProducerToReplay) {
+  start(policy());
+  hello();
+  publish(10);
+  const auto kept = stored;
+  start(policy(), kept, journal_end);
+  EXPECT_TRUE(machine->known());
+  EXPECT_EQ(machine->head(), 10U);
+  connect();
+  EXPECT_EQ(machine->delivery(kSink).state(), State::replaying);
+}
+
+TEST_F(Stream, AfterACrashWhileClosedTakesTheProducersWordForWhatWasAcknowledged) {
+  start(policy());
+  hello();
+  connect();
+  publish(10);
+  ack(10);
+  const auto kept = stored;
+  start(policy(), kept, journal_end);
+  event::HelloCame again;
+  again.acknowledged = Position{1'700'000'000, 10};
+  again.oldest = Position{1'700'000'000, 11};
+  again.generation = 1;
+  forget();
+  hello(again);
+  ASSERT_TRUE(last<action::Welcome>());
+  EXPECT_EQ(last<action::Welcome>()->held.sequence, 10U);
+  EXPECT_EQ(stored->sinks[0].cursor, 10U);
+}
+
+TEST_F(Stream, OpensANewEpochWhenBrokerAndProducerHaveBothForgotten) {
+  start(policy());
+  hello();
+  connect();
+  publish(10);
+  ack(10);
+  start(policy(), stored, journal_end);
+  forget();
+  hello();
+  EXPECT_EQ(last<action::Welcome>()->held, (Position{1'700'000'001, 0}));
+}
+
+TEST_F(Stream, HaltsAtTheRecordThatWouldBeTooMuchAndResumesBelowTheLimit) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_records = 10;
+  start(p);
+  hello();
+  publish(10);
+  EXPECT_FALSE(machine->halted());
+  publish(1);
+  EXPECT_TRUE(machine->halted());
+  EXPECT_EQ(machine->head(), 10U);
+  ASSERT_TRUE(last<action::Halt>());
+  EXPECT_EQ(last<action::Halt>()->causes[0].kind, CauseKind::max_records);
+  forget();
+  connect();
+  ack(10);
+  EXPECT_FALSE(machine->halted());
+  EXPECT_TRUE(last<action::Resume>());
+}
+
+TEST_F(Stream, TellsTheProducerOfAHaltOnlyOnceTheLatchIsDurable) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_records = 1;
+  start(p);
+  hello();
+  publish(1);
+  auto_write = false;
+  publish(1);
+  EXPECT_TRUE(machine->halted());
+  EXPECT_FALSE(last<action::Halt>());
+  finish_writes();
+  EXPECT_TRUE(last<action::Halt>());
+}
+
+TEST_F(Stream, TellsTheProducerAnywayWhenTheDiskTakesNoLatchForASecond) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_records = 1;
+  start(p);
+  hello();
+  publish(1);
+  auto_write = false;
+  publish(1);
+  pass(kLatchPatience);
+  EXPECT_TRUE(last<action::Halt>());
+}
+
+TEST_F(Stream, DropsWhileTheSinkIsDownAndSendsASkipWhenItIsBack) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_bytes = 0;
+  p.sinks[0].on_limit = OnLimit::drop_oldest;
+  start(p);
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  lose();
+  publish(5);
+  publish(5);
+  EXPECT_EQ(safe(), 15U);
+  const auto before = machine->delivery(kSink).attempt();
+  pass(Millis(2000));
+  EXPECT_NE(machine->delivery(kSink).attempt(), before);
+  forget();
+  connect();
+  ASSERT_TRUE(last<action::SendSkip>());
+  EXPECT_EQ(last<action::SendSkip>()->first, 6U);
+  EXPECT_EQ(last<action::SendSkip>()->last, 15U);
+  ack(15);
+  publish(1);
+  EXPECT_EQ(last<action::Send>()->first, 16U);
+}
+
+TEST_F(Stream, FencesAnOlderGeneration) {
+  start(policy());
+  hello();
+  step(event::SessionEnded{kSession});
+  event::HelloCame second;
+  second.session = SessionId{2};
+  hello(second);
+  event::HelloCame first_again;
+  first_again.session = SessionId{3};
+  first_again.generation = 1;
+  forget();
+  hello(first_again);
+  ASSERT_TRUE(last<action::Reject>());
+  EXPECT_EQ(last<action::Reject>()->code, RejectCode::fenced);
+  EXPECT_FALSE(last<action::Reject>()->retryable);
+}
+
+TEST_F(Stream, StopsOnlyWhenWhatIsInMemoryIsSafe) {
+  start(policy());
+  hello();
+  connect();
+  publish(10);
+  auto_write = false;
+  step(event::StopAsked{});
+  EXPECT_FALSE(last<action::StopDone>());
+  ASSERT_EQ(writes.size(), 1U);
+  EXPECT_EQ(writes[0].append_last, 10U);
+  finish_writes();
+  EXPECT_TRUE(last<action::StopDone>());
+}
+
+TEST_F(Stream, ParksASinkThatIsBehindWhatItHadAcknowledged) {
+  start(policy());
+  hello();
+  connect(kSink, Position{});
+  publish(10);
+  ack(10);
+  lose();
+  pass(Millis(2000));
+  connect(kSink, Position{1'700'000'000, 4});
+  EXPECT_EQ(machine->delivery(kSink).state(), State::parked);
+}
+
+TEST_F(Stream, WritesADeadLetterBeforeAnythingBeyondItIsSent) {
+  StreamPolicy p = policy();
+  p.sinks[0].on_reject = OnReject::dead_letter;
+  start(p);
+  hello();
+  connect();
+  publish(5);
+  auto_write = false;
+  forget();
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 3, 3, 100, "bad"});
+  EXPECT_FALSE(last<action::Connect>());
+  finish_writes();
+  EXPECT_TRUE(last<action::Connect>());
+  EXPECT_EQ(stored->sinks[0].skips.size(), 1U);
+}
+
+TEST_F(Stream, GoesOnAfterAFailedWriteThatLandedAllTheSame) {
+  start(policy());
+  hello();
+  auto_write = false;
+  publish(5);
+  const auto write = writes.front();
+  writes.clear();
+  step(event::Written{write.id, WriteOutcome::failed});
+  EXPECT_EQ(safe(), 0U);
+  step(event::JournalReopened{*write.state, 5, {}});
+  EXPECT_EQ(safe(), 5U);
+  EXPECT_TRUE(writes.empty());
+}
+
+TEST_F(Stream, AppendsAgainAfterAFailedWriteThatDidNotLand) {
+  start(policy());
+  hello();
+  const auto before = stored;
+  auto_write = false;
+  publish(5);
+  const auto write = writes.front();
+  writes.clear();
+  step(event::Written{write.id, WriteOutcome::failed});
+  step(event::JournalReopened{before, 0, {}});
+  ASSERT_EQ(writes.size(), 1U);
+  EXPECT_EQ(writes[0].append_last, 5U);
+  EXPECT_EQ(safe(), 0U);
+}
+
+}  // namespace
+}  // namespace spillway::recovery
