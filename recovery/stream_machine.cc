@@ -423,8 +423,9 @@ Offset StreamMachine::oldest_available() const {
 Offset StreamMachine::rewindable() const {
   const bool in_journal =
       durable_.open && (cov_ == Coverage::open || cov_ == Coverage::closing);
-  if (!in_journal) return std::max(window_.first(), want_.closed_end + 1);
-  return std::min(std::max(watermark_of(durable_) + 1, durable_.first), window_.first());
+  const Offset watermark = watermark_of(durable_);  // the journal never goes back before it
+  if (!in_journal) return std::max({window_.first(), want_.closed_end + 1, watermark + 1});
+  return std::max(watermark + 1, std::min(durable_.first, window_.first()));
 }
 
 std::optional<Instant> StreamMachine::deadline() const {
