@@ -20,7 +20,8 @@ rocksdb::ReadOptions point_options() {
   return options;
 }
 
-// A seek that ends on a block at or after `offset`, or nothing; `readable` is false when it met damage.
+// A seek that ends on a block at or after `offset`, or nothing; `readable` is false when it met
+// damage.
 std::optional<Offset> seek(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset,
                            bool& readable) {
   const Iterator it(db.NewIterator(point_options(), family));
@@ -125,8 +126,8 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
 
 namespace {
 
-// The first block for which `reached` holds, given that it holds for all blocks after one for which it
-// does: by halving the range of offsets. Leaves `it` on it, or invalid.
+// The first block for which `reached` holds, given that it holds for all blocks after one for which
+// it does: by halving the range of offsets. Leaves `it` on it, or invalid.
 template <class Reached>
 void seek_first(rocksdb::Iterator& it, Offset low, Offset high, const Reached& reached) {
   while (low < high) {

@@ -1,5 +1,5 @@
-// Whether a group may be written: keeps what `du` shows of data_dir at or below max_disk_bytes at any
-// moment, and min_free_disk free. It looks at the disk at least once a second and counts the
+// Whether a group may be written: keeps what `du` shows of data_dir at or below max_disk_bytes at
+// any moment, and min_free_disk free. It looks at the disk at least once a second and counts the
 // journal's own writes in between at their worst, so its answer is never too kind.
 #pragma once
 
@@ -12,8 +12,8 @@
 
 namespace spillway::journal {
 
-// What the disk looks like. `unflushed` is taken before the disk is walked, so that what a flush moves
-// from one to the other meanwhile is counted twice rather than never.
+// What the disk looks like. `unflushed` is taken before the disk is walked, so that what a flush
+// moves from one to the other meanwhile is counted twice rather than never.
 struct DiskState {
   DiskUse use;
   std::uint64_t unflushed = 0;  // bytes in memtables: they come to the disk again as files

@@ -15,7 +15,8 @@ namespace spillway::journal {
 
 namespace {
 
-// Beside a running broker a file can go between the moment it is listed and the moment it is opened.
+// Beside a running broker a file can go between the moment it is listed and the moment it is
+// opened.
 constexpr int kOpenAttempts = 5;
 
 class StoreInspector final : public Inspector {
@@ -129,8 +130,8 @@ std::vector<Finding> StoreInspector::check() {
   std::vector<Finding> findings;
   for (const Recovered& stream : streams_) {
     if (stream.damage) {
-      findings.push_back({stream.stream, stream.end + 1, std::max(stream.end + 1, stream.high_water),
-                          *stream.damage});
+      const Offset last = std::max(stream.end + 1, stream.high_water);
+      findings.push_back({stream.stream, stream.end + 1, last, *stream.damage});
     }
     check_blocks(stream, findings);
   }

@@ -1,7 +1,7 @@
 // A read-only view of a data directory for tools. Changes nothing, takes no lock, and works while a
-// broker runs: then it shows the store as of some moment during open(), and open() may fail while files
-// come and go (asking again helps). Offline it is exact.
-// To edit a store offline (replace a state, put ledger entries), use Journal::open() and commit().
+// broker runs: then it shows the store as of some moment during open(), and open() may fail while
+// files come and go (asking again helps). Offline it is exact. To edit a store offline (replace a
+// state, put ledger entries), use Journal::open() and commit().
 #pragma once
 
 #include <filesystem>
@@ -49,8 +49,8 @@ class Inspector {
   virtual Result<std::vector<LedgerEntry>> ledger(const std::string& stream, std::size_t max) = 0;
   // Oldest first, all of them.
   virtual Result<std::vector<DeadLetter>> dead_letters(const std::string& stream) = 0;
-  // Reads every block above each watermark: checksums, contiguity, epochs and sequences, running byte
-  // counts, and the end against the high-water mark. Empty: all is well.
+  // Reads every block above each watermark: checksums, contiguity, epochs and sequences, running
+  // byte counts, and the end against the high-water mark. Empty: all is well.
   virtual std::vector<Finding> check() = 0;
 };
 

@@ -1,12 +1,14 @@
 // The bounded durable log of a broker: per stream a run of blocks, an opaque state, a ledger, dead
 // letters and a latch. journal/README.md has formats, ordering rules and what each failure does.
 //
-// Operation: requests are queued and answered by completions. One journal thread is the only writer:
-// everything queued becomes one batch and one sync. One reader thread serves reads. What a Commit
-// holds becomes durable together or not at all.
+// Operation: requests are queued and answered by completions. One journal thread is the only
+// writer: everything queued becomes one batch and one sync. One reader thread serves reads. What a
+// Commit holds becomes durable together or not at all.
 // Concurrency: every method may be called from any thread. Completions run on the journal thread
-// (reads: on the reader thread) and must only hand the result on. None runs after ~Journal returned.
-// Limitations: knows no sinks. `state`, `text` of ledger entries and latch contents are bytes to it.
+// (reads: on the reader thread) and must only hand the result on. None runs after ~Journal
+// returned.
+// Limitations: knows no sinks. `state`, `text` of ledger entries and latch contents are bytes to
+// it.
 #pragma once
 
 #include <chrono>
@@ -46,12 +48,12 @@ struct Options {
 inline constexpr std::uint64_t kMinDiskBytes = std::uint64_t{64} << 20;
 // Longer latch contents are refused: a slot must never grow.
 inline constexpr std::size_t kMaxLatchBytes = (std::size_t{16} << 10) - 16;
-// More ledger entries of a stream than this are merged, the oldest first, those of one sink with one
-// another: ranges and counts are kept, single reasons and texts are not.
+// More ledger entries of a stream than this are merged, the oldest first, those of one sink and
+// reason into one: its range spans theirs, its count is their sum, their texts are gone.
 inline constexpr std::size_t kMaxLedgerEntries = 10'000;
 
-// How a commit ended. Nothing of it is in the store unless `ok`, but for `failed`: then what is in the
-// store is known only once the journal was reopened.
+// How a commit ended. Nothing of it is in the store unless `ok`, but for `failed`: then what is in
+// the store is known only once the journal was reopened.
 enum class Outcome { ok, failed, disk_bound, min_free };
 
 // A range that did not reach a sink. Put again under the same id it replaces the earlier entry.
@@ -88,7 +90,7 @@ struct Commit {
   std::optional<Offset> watermark;         // blocks that end at or before it are needed no more
   std::vector<LedgerEntry> ledger;
   std::vector<DeadLetter> dead_letters;
-  bool use_group_reserve = false;          // these records continue a group: the reserve is for them
+  bool use_group_reserve = false;          // these records continue a group: it is for them
 };
 
 // What a store holds of one stream, at open and after each reopening.
@@ -113,7 +115,7 @@ struct Stats {
   std::uint64_t commits = 0;           // batches written and synced
   std::uint64_t commit_errors = 0;
   std::uint64_t reopens = 0;
-  std::uint64_t bound_breaches = 0;    // commits of open groups taken although the bound was reached
+  std::uint64_t bound_breaches = 0;    // commits of open groups taken beyond the bound
   std::uint64_t wal_bytes = 0;
   std::uint64_t sst_bytes = 0;
   std::uint64_t memtable_bytes = 0;
@@ -147,30 +149,33 @@ class Journal {
   using Read = std::function<void(ReadResult)>;
   using Located = std::function<void(std::optional<Location>)>;
   using LatchWritten = std::function<void(bool ok)>;
-  // Called on the journal thread: `down` when a write failed and the store was closed, `reopened` with
-  // what it contains once it is open again.
+  // Called on the journal thread: `down` when a write failed and the store was closed, `reopened`
+  // with what it contains once it is open again.
   struct Events {
     std::function<void(const std::string& error)> down;
     std::function<void(std::vector<Recovered>)> reopened;
     std::function<void(Outcome ok_or_limit)> disk;  // when the answer of the bound check changes
-    std::function<void(double seconds, std::uint64_t records)> committed;  // each sync, for histograms
+    std::function<void(double seconds, std::uint64_t records)> committed;  // after each sync
   };
 
-  // Locks data_dir (a second broker gets an error that says so), opens or makes the store, compares it
-  // with its high-water marks. recovered() has all of options.streams, and any other stream found.
-  // Damage is reported there, never repaired here. A store so damaged that it cannot be written is
-  // opened for reading, as far as that goes: every stream then has `damage`, every commit ends as
-  // `failed`, no reopening is tried, and latches work. An unknown format is an error.
+  // Locks data_dir (a second broker gets an error that says so), opens or makes the store, compares
+  // it with its high-water marks. recovered() has all of options.streams, and any other stream
+  // found. Damage is reported there, never repaired here. A store so damaged that it cannot be
+  // written is opened for reading, as far as that goes: every stream then has `damage`, every
+  // commit ends as `failed`, no reopening is tried, and latches work. An unknown format is an
+  // error.
   static Result<std::unique_ptr<Journal>> open(Options options, Events events);
   virtual ~Journal() = default;  // completes what is queued, then closes
 
   virtual const std::vector<Recovered>& recovered() const = 0;  // as of open()
 
   // Commits of one stream take effect in the order of the calls. While the store is closed after a
-  // failure they end as `failed` at once: wait for Events::reopened, compare, then go on.
+  // failure they end as `failed` at once: wait for Events::reopened, compare, then go on with the
+  // generation that it brought. An append that follows one which a limit refused ends as that one
+  // did, until one is taken that begins after the end; any other that leaves a gap is a bug.
   virtual void commit(Commit commit, Committed done) = 0;
-  // Blocks from the one that contains `from` on, through `through` at most, stopping after max_bytes
-  // (but at least one block).
+  // Blocks from the one that contains `from` on, through `through` at most, stopping after
+  // max_bytes (but at least one block).
   virtual void read(const std::string& stream, Offset from, Offset through, std::uint64_t max_bytes,
                     Read done) = 0;
   // The first place at or after all three bounds where a sink may be cut off cleanly.

@@ -7,8 +7,8 @@
 
 namespace spillway::journal {
 
-// Reads everything of `stream` that Recovered has, but for the latch. `high_water` is the independent
-// mark. Never fails: what cannot be read is `damage`.
+// Reads everything of `stream` that Recovered has, but for the latch. `high_water` is the
+// independent mark. Never fails: what cannot be read is `damage`.
 Recovered recover_stream(Store& store, const std::string& stream, Offset high_water);
 
 // A stream of a store that could not be opened.

@@ -1,5 +1,5 @@
-// The Journal on RocksDB: the queue, the two threads, and what they share. writer.h is what the journal
-// thread does, reader.h what the reader thread does.
+// The Journal on RocksDB: the queue, the two threads, and what they share. writer.h is what the
+// journal thread does, reader.h what the reader thread does.
 #pragma once
 
 #include <condition_variable>

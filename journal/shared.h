@@ -53,8 +53,8 @@ struct Shared {
   StoreContext context;
   std::map<std::string, std::unique_ptr<Stream>> streams;  // fixed once open
 
-  // Held shared by whoever uses `store`, alone by the journal thread to close, open or extend it; the
-  // journal thread itself uses it without.
+  // Held shared by whoever uses `store`, alone by the journal thread to close, open or extend it;
+  // the journal thread itself uses it without.
   mutable std::shared_mutex store_mutex;
   std::unique_ptr<Store> store;
   std::atomic<bool> damaged{false};  // opened for salvage only, or not at all

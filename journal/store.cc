@@ -21,8 +21,8 @@ const std::string kDeadLettersName = "dead-letters";
 
 bool is_stream(const std::string& family) { return family.rfind(kStreamPrefix, 0) == 0; }
 
-// RocksDB's own recovery aborts the process or loses the store in this version: it is refused, and the
-// journal closes and reopens instead.
+// RocksDB's own recovery aborts the process or loses the store in this version: it is refused, and
+// the journal closes and reopens instead.
 class Listener final : public rocksdb::EventListener {
  public:
   explicit Listener(std::shared_ptr<Signals> signals) : signals_(std::move(signals)) {}
@@ -60,7 +60,8 @@ rocksdb::ColumnFamilyOptions stream_options(const StoreContext& context) {
   options.compression = context.options.compression == Compression::lz4
                             ? rocksdb::kLZ4Compression
                             : rocksdb::kNoCompression;
-  // Every flushed file is moved to level 1 at once, is never rewritten there, and can be deleted whole.
+  // Every flushed file is moved to level 1 at once, is never rewritten there, and can be deleted
+  // whole.
   options.compaction_style = rocksdb::kCompactionStyleLevel;
   options.num_levels = 3;
   options.level_compaction_dynamic_level_bytes = false;
@@ -87,7 +88,7 @@ rocksdb::ColumnFamilyOptions small_options(const StoreContext& context) {
   rocksdb::ColumnFamilyOptions options;
   options.write_buffer_size = kMiB;
   options.compression = rocksdb::kNoCompression;
-  options.target_file_size_base = 4 * kMiB;  // a compaction needs little space beside what it replaces
+  options.target_file_size_base = 4 * kMiB;  // a compaction holds little of it twice
   options.max_bytes_for_level_base = 16 * kMiB;
   options.ttl = 0;
   options.periodic_compaction_seconds = 0;
@@ -107,7 +108,7 @@ rocksdb::DBOptions db_options(const StoreContext& context, Store::Mode mode) {
   // Without it a failed write of the WAL is forgotten, and acknowledged records follow a torn one.
   options.paranoid_checks = mode != Store::Mode::salvage;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-  options.track_and_verify_wals_in_manifest = false;  // false alarms of this version block the start
+  options.track_and_verify_wals_in_manifest = false;  // its false alarms block a start
   options.verify_sst_unique_id_in_manifest = true;
   options.max_bgerror_resume_count = 0;
   if (mode == Store::Mode::write) {

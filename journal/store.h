@@ -1,5 +1,5 @@
-// One open RocksDB with the options a log needs (journal/README.md says why each), its column families,
-// and what it says about itself. Everything else in this folder goes through it.
+// One open RocksDB with the options a log needs (journal/README.md says why each), its column
+// families, and what it says about itself. Everything else in this folder goes through it.
 #pragma once
 
 #include <rocksdb/db.h>
@@ -54,8 +54,8 @@ struct StoreContext {
   std::shared_ptr<Signals> signals = std::make_shared<Signals>();
 };
 
-// Concurrency: the column-family map is changed by create_stream() only; the caller excludes that, and
-// destruction, from everything else. The rest may be called from any thread.
+// Concurrency: the column-family map is changed by create_stream() only; the caller excludes that,
+// and destruction, from everything else. The rest may be called from any thread.
 class Store {
  public:
   enum class Mode {

@@ -277,8 +277,8 @@ bool Writer::write_group(std::vector<Staging>& group) {
 void Writer::after_write() {
   for (const auto& [name, stream] : shared_.streams) limit_ledger(*stream);
   if (!shared_.context.signals->sealed.exchange(false) || down()) return;
-  // State goes to disk with every stream's memtable, or it would hold the WAL files back; and what a
-  // sealed memtable held is what a damaged WAL could lose unseen.
+  // State goes to disk with every stream's memtable, or it would hold the WAL files back; and what
+  // a sealed memtable held is what a damaged WAL could lose unseen.
   write_marks();
   if (const rocksdb::Status status = shared_.store->start_flush(false); !status.ok()) fail(status);
 }
@@ -419,7 +419,8 @@ void Writer::trim(Stream& stream) {
   if (!status.ok()) fail(status);
 }
 
-// Before anything is refused: what is in memory is on the disk twice as long as its WAL file exists.
+// Before anything is refused: what is in memory is on the disk twice as long as its WAL file
+// exists.
 void Writer::squeeze() {
   squeezed_at_ = steady_clock::now();
   rocksdb::FlushOptions options;

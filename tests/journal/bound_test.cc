@@ -132,7 +132,8 @@ TEST(Bound, RefusesAnAppendAndLeavesNothingOfItsCommit) {
     commit.append = {make_block(1, 1, 10)};
     EXPECT_EQ(journal::commit(*journal, commit), Outcome::min_free);
     EXPECT_EQ(log.wait_disk(), Outcome::min_free);
-    EXPECT_EQ(append(*journal, {make_block(2, 1, 10)}), Outcome::min_free);  // follows the refused one
+    // One that follows the refused one is refused with it.
+    EXPECT_EQ(append(*journal, {make_block(2, 1, 10)}), Outcome::min_free);
     commit.append.clear();
     commit.state = "alone";
     EXPECT_EQ(journal::commit(*journal, commit), Outcome::ok);
