@@ -165,24 +165,6 @@ std::size_t header_bytes(const HeaderView& header) {
   return bytes_field(header.key.size()) + bytes_field(header.value.size());
 }
 
-// The Record message without {tag, length}.
-std::size_t message_bytes(const RecordFields& fields) {
-  std::size_t bytes = bytes_field(fields.payload.size()) + bytes_field(fields.key.size()) +
-                      bytes_field(fields.type.size()) + bytes_field(fields.mark.size()) +
-                      kCrcFieldBytes;
-  for (const HeaderView& header : fields.headers) {
-    const std::size_t size = header_bytes(header);
-    bytes += 1 + varint_bytes(size) + size;
-  }
-  if (fields.timestamp_ms) {
-    bytes += 1 + varint_bytes(static_cast<std::uint64_t>(*fields.timestamp_ms));
-  }
-  if (fields.group != Group::none) bytes += 2;
-  if (fields.part) bytes += 1 + varint_bytes(*fields.part);
-  if (fields.last_part) bytes += 2;
-  return bytes;
-}
-
 }  // namespace
 
 std::vector<HeaderView> RecordView::headers() const {
@@ -265,14 +247,31 @@ std::optional<std::string> check_limits(const RecordFields& fields) {
   return std::nullopt;
 }
 
+std::size_t record_bytes(const RecordFields& fields) {
+  std::size_t bytes = bytes_field(fields.payload.size()) + bytes_field(fields.key.size()) +
+                      bytes_field(fields.type.size()) + bytes_field(fields.mark.size()) +
+                      kCrcFieldBytes;
+  for (const HeaderView& header : fields.headers) {
+    const std::size_t size = header_bytes(header);
+    bytes += 1 + varint_bytes(size) + size;
+  }
+  if (fields.timestamp_ms) {
+    bytes += 1 + varint_bytes(static_cast<std::uint64_t>(*fields.timestamp_ms));
+  }
+  if (fields.group != Group::none) bytes += 2;
+  if (fields.part) bytes += 1 + varint_bytes(*fields.part);
+  if (fields.last_part) bytes += 2;
+  return bytes;
+}
+
 std::size_t encoded_bytes(const RecordFields& fields) {
-  const std::size_t message = message_bytes(fields);
+  const std::size_t message = record_bytes(fields);
   return 1 + varint_bytes(message) + message;
 }
 
 std::byte* encode_record(const RecordFields& fields, Position position, std::byte* out) {
   *out++ = kRecordTag;
-  out = write_varint(message_bytes(fields), out);
+  out = write_varint(record_bytes(fields), out);
   std::byte* const start = out;
   out = write_bytes(kPayload, fields.payload, out);
   out = write_bytes(kKey, fields.key, out);

@@ -100,6 +100,8 @@ struct RecordFields {
 
 // What is over its limit in words; nothing when all is well.
 std::optional<std::string> check_limits(const RecordFields& fields);
+// Bytes of the Record message, which max_record_bytes bounds (of all parts of a record together).
+std::size_t record_bytes(const RecordFields& fields);
 // Bytes that encode_record() writes.
 std::size_t encoded_bytes(const RecordFields& fields);
 // Writes {tag, length, record with its CRC} to `out`, which has encoded_bytes(); returns the end.
