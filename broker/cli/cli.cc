@@ -1,0 +1,301 @@
+#include "broker/cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <boost/json.hpp>
+#include <ostream>
+
+#include "broker/cli/commands.h"
+#include "broker/version.h"
+
+namespace spillway::cli {
+namespace {
+
+constexpr auto kDescription =
+    "Spillway stands between a program that must not stop and the sinks it streams to.\n"
+    "Records go through memory while sinks are well, and into a bounded journal while they are "
+    "not.";
+
+constexpr auto kFooter =
+    "Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 a stream is halted.\n"
+    "With --json, standard output is one JSON value, errors included (journal cat: one a line).\n"
+    "Begin with: spillway validate --config spillway.toml";
+
+// What the arguments are read into. Exactly one command sets `action`.
+struct Parsed {
+  bool json = false;
+  std::string config;
+  RemoteOptions remote;
+  SinkOptions sink;
+  HaltClearOptions clear;
+  JournalStatusOptions journal_status;
+  JournalOptions journal_check;
+  JournalCatOptions cat;
+  PublishOptions publish;
+  std::function<int(const Context&)> action;
+};
+
+class Builder {
+ public:
+  Builder(CLI::App& app, Parsed& parsed) : app_(app), parsed_(parsed) {
+    app_.description(kDescription);
+    app_.footer(kFooter);
+    app_.set_version_flag("--version", std::string("spillway ") + broker::kVersion);
+    app_.require_subcommand(1);
+    build_run();
+    build_remote();
+    build_sink();
+    build_halt();
+    build_journal();
+    build_publish();
+  }
+
+ private:
+  CLI::App* command(CLI::App& parent, const std::string& name, const std::string& description,
+                    std::function<int(const Context&)> action) {
+    auto* command = parent.add_subcommand(name, description);
+    command->add_flag("--json", parsed_.json, "Print JSON instead of text");
+    command->callback([this, action = std::move(action)] { parsed_.action = action; });
+    return command;
+  }
+  CLI::App* group(const std::string& name, const std::string& description) {
+    auto* group = app_.add_subcommand(name, description);
+    group->require_subcommand(1);
+    return group;
+  }
+  static CLI::Option* add_config(CLI::App* command, std::string& out) {
+    return command->add_option("--config,-c", out, "The broker's configuration file")
+        ->envname("SPILLWAY_CONFIG")
+        ->type_name("FILE");
+  }
+  static void add_remote(CLI::App* command, RemoteOptions& out) {
+    auto* config = add_config(command, out.config);
+    config->description("The broker's configuration file: its admin.listen says where it is");
+    command
+        ->add_option("--admin", out.admin,
+                     "Where the broker's admin listener is: HOST:PORT or unix://PATH\n"
+                     "(default: that of --config, else 127.0.0.1:9464)")
+        ->type_name("ADDRESS");
+  }
+  static void add_data_dir(CLI::App* command, JournalOptions& out) {
+    add_config(command, out.config)
+        ->description("The broker's configuration file, for its data_dir");
+    command->add_option("--data-dir", out.data_dir, "The data directory itself")->type_name("DIR");
+  }
+
+  void build_run() {
+    auto& config = parsed_.config;
+    auto* run_command = command(app_, "run", "Run the broker until SIGTERM or SIGINT",
+                                [&config](const Context& c) { return run(config, c); });
+    add_config(run_command, config)->required();
+    auto* validate_command =
+        command(app_, "validate",
+                "Check a configuration: everything that is wrong with it, the directories, free\n"
+                "disk, addresses and token files that it names, and the stored state of its sinks",
+                [&config](const Context& c) { return validate(config, c); });
+    add_config(validate_command, config)->required();
+  }
+
+  void build_remote() {
+    auto& remote = parsed_.remote;
+    add_remote(command(app_, "status",
+                       "Show streams, sinks, backlogs, and what is left of every limit\n"
+                       "(exit code 3 if a stream is halted)",
+                       [&remote](const Context& c) { return status(remote, c); }),
+               remote);
+  }
+
+  CLI::App* sink_action(CLI::App* group, const std::string& name, const std::string& description,
+                        std::function<int(const Context&)> action) {
+    auto* added = command(*group, name, description, std::move(action));
+    added
+        ->add_option("sink", parsed_.sink.sink,
+                     "STREAM/SINK, or SINK alone if the broker runs and only one stream has it")
+        ->required()
+        ->type_name("");
+    add_remote(added, parsed_.sink);
+    return added;
+  }
+
+  void build_sink() {
+    auto* sink = group("sink", "List sinks and act on one of them");
+    auto& options = parsed_.sink;
+    auto& remote = parsed_.remote;
+    add_remote(command(*sink, "list", "Show every sink with its state and backlog",
+                       [&remote](const Context& c) { return sink_list(remote, c); }),
+               remote);
+    sink_action(
+        sink, "pause",
+        "Stop delivering to a sink; its backlog goes to the journal, its size limits go on,\n"
+        "its outage clock stands still",
+        [&options](const Context& c) { return sink_command("pause", options, c); });
+    sink_action(sink, "resume", "Deliver again to a sink that was paused or is parked",
+                [&options](const Context& c) { return sink_command("resume", options, c); });
+    sink_action(sink, "reconnect", "Connect to a sink now instead of waiting for its next try",
+                [&options](const Context& c) { return sink_command("reconnect", options, c); });
+    auto* forget = sink_action(
+        sink, "forget",
+        "Give up a sink that was removed from the configuration (the broker must be stopped)",
+        [&options](const Context& c) { return sink_forget(options, c); });
+    add_accept_drop(forget);
+    auto* rename =
+        sink_action(sink, "rename",
+                    "Give a sink's cursor and backlog to another name: change the configuration,\n"
+                    "stop the broker, rename, start it",
+                    [&options](const Context& c) { return sink_rename(options, c); });
+    rename->add_option("new-name", options.new_name, "The new name")->required()->type_name("");
+    auto* reset = sink_action(
+        sink, "reset",
+        "Begin anew with a sink: after its destination changed, or to send again what it lost",
+        [&options](const Context& c) { return sink_reset(options, c); });
+    reset
+        ->add_option(
+            "--from", options.from,
+            "The first record to send, as EPOCH/SEQUENCE; what no longer exists goes into\n"
+            "the ledger (default: what the sink's start_at says)")
+        ->type_name("POSITION");
+    add_accept_drop(reset);
+  }
+
+  void add_accept_drop(CLI::App* command) {
+    command->add_flag("--accept-drop", parsed_.sink.accept_drop,
+                      "Let go of records that the sink has not taken; they go into the ledger");
+  }
+
+  void build_halt() {
+    auto* halt = group("halt", "Show and clear what halts a stream");
+    auto& remote = parsed_.remote;
+    add_remote(command(*halt, "show",
+                       "Show which streams are halted and why (exit code 3 if any is). With\n"
+                       "--config also while the broker is stopped",
+                       [&remote](const Context& c) { return halt_show(remote, c); }),
+               remote);
+    auto& options = parsed_.clear;
+    auto* clear = command(
+        *halt, "clear",
+        "Let a halted stream go on. A halt ends by itself when its causes are gone; while one\n"
+        "persists, say --extend, and for lost or missing records --accept-loss",
+        [&options](const Context& c) { return halt_clear(options, c); });
+    clear->add_option("stream", options.stream, "The stream (default: the only one halted)")
+        ->type_name("");
+    clear->add_flag("--accept-loss", options.accept_loss,
+                    "Go on without records that are lost (a damaged journal, a gap)");
+    clear
+        ->add_option("--extend", options.extend,
+                     "Allow this much more before the limit trips again: 2h or 1GiB")
+        ->type_name("DURATION|BYTES");
+    add_remote(clear, options);
+  }
+
+  void build_journal() {
+    auto* journal = group("journal", "Look into the journal: read-only, broker running or not");
+    auto& status_options = parsed_.journal_status;
+    auto* status_command =
+        command(*journal, "status", "Show what the journal holds, stream by stream, and its ledger",
+                [&status_options](const Context& c) { return journal_status(status_options, c); });
+    status_command
+        ->add_option("--ledger", status_options.ledger,
+                     "Show so many of the newest ledger entries of each stream")
+        ->capture_default_str()
+        ->type_name("N");
+    add_data_dir(status_command, status_options);
+    auto& check_options = parsed_.journal_check;
+    add_data_dir(
+        command(*journal, "check",
+                "Read every record, verify checksums and order (exit code 1 if something is wrong)",
+                [&check_options](const Context& c) { return journal_check(check_options, c); }),
+        check_options);
+    auto& cat = parsed_.cat;
+    auto* cat_command = command(*journal, "cat", "Write journaled records to standard output",
+                                [&cat](const Context& c) { return journal_cat(cat, c); });
+    cat_command->add_option("stream", cat.stream, "The stream")->required()->type_name("");
+    cat_command->add_option("--from", cat.from, "The first record, as EPOCH/SEQUENCE")
+        ->type_name("POSITION");
+    cat_command->add_option("--to", cat.to, "The last record, as EPOCH/SEQUENCE")
+        ->type_name("POSITION");
+    cat_command->add_option("--count", cat.count, "At most so many records")->type_name("N");
+    add_framing(cat_command, cat.framing);
+    add_data_dir(cat_command, cat);
+  }
+
+  static void add_framing(CLI::App* command, std::string& out) {
+    command
+        ->add_option("--framing", out,
+                     "lines: one record a line; length_prefixed: 4 bytes of length,\n"
+                     "little-endian, before each record")
+        ->check(CLI::IsMember({"lines", "length_prefixed"}))
+        ->capture_default_str()
+        ->type_name("");
+  }
+
+  void build_publish() {
+    auto& options = parsed_.publish;
+    auto* added = command(
+        app_, "publish",
+        "Read records from a file or standard input, publish them, and end when the broker has\n"
+        "acknowledged them all (exit code 3 if it gave up on a halted stream)",
+        [&options](const Context& c) { return publish(options, c); });
+    added
+        ->add_option("--connect", options.connect,
+                     "The broker's ingress: tcp://HOST:PORT or unix://PATH")
+        ->required()
+        ->type_name("ADDRESS");
+    added->add_option("--stream", options.stream, "The stream")->required()->type_name("NAME");
+    added->add_option("--file", options.file, "Where records come from; - is standard input")
+        ->capture_default_str()
+        ->type_name("FILE");
+    add_framing(added, options.framing);
+    added->add_flag("--resume", options.resume,
+                    "Record i of the input is sequence i of the stream's epoch: what the stream\n"
+                    "holds is skipped, so that the command can be killed and run again");
+    added->add_option("--rate", options.rate, "At most so many records a second")->type_name("N");
+    added
+        ->add_option("--give-up-after", options.give_up_after,
+                     "End with an error when nothing was acknowledged for so long (default: never)")
+        ->type_name("DURATION");
+    added
+        ->add_option("--token-file", options.token_file,
+                     "The token to present, in the first line of a file")
+        ->type_name("FILE");
+  }
+
+  CLI::App& app_;
+  Parsed& parsed_;
+};
+
+}  // namespace
+
+int Context::fail(const std::string& message, int code) const {
+  if (json) {
+    output.out << boost::json::serialize(boost::json::object{{"ok", false}, {"error", message}})
+               << "\n";
+  } else {
+    output.err << "spillway: " << message << "\n";
+  }
+  return code;
+}
+
+void Context::print(const boost::json::object& object, const std::string& text) const {
+  if (json) {
+    output.out << boost::json::serialize(object) << "\n";
+  } else {
+    output.out << text;
+    if (!text.ends_with('\n')) output.out << "\n";
+  }
+}
+
+int execute(const std::vector<std::string>& arguments, const Backend& backend,
+            const Output& output) {
+  Parsed parsed;
+  CLI::App app;
+  app.name("spillway");
+  const Builder builder(app, parsed);
+  try {
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::ParseError& error) {
+    // Help and version end here too, with 0.
+    return app.exit(error, output.out, output.err) == 0 ? kOk : kUsage;
+  }
+  return parsed.action(Context{backend, output, parsed.json});
+}
+
+}  // namespace spillway::cli
