@@ -16,11 +16,13 @@ if(TARGET spillway_client)
   install(TARGETS spillway_base spillway_proto spillway_wire spillway_client
     EXPORT spillway ARCHIVE INCLUDES DESTINATION ${headers})
   install(EXPORT spillway NAMESPACE spillway:: FILE spillway-targets.cmake DESTINATION ${package})
-  foreach(folder base wire client)
-    install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder} ${PROJECT_BINARY_DIR}/${folder}
-      DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN CMakeFiles EXCLUDE)
+  foreach(folder base wire)
+    install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder}
+      DESTINATION ${headers} FILES_MATCHING PATTERN "*.h")
   endforeach()
-  install(FILES ${PROJECT_SOURCE_DIR}/wire/spillway.proto DESTINATION ${headers}/wire)
+  install(FILES ${PROJECT_SOURCE_DIR}/client/client.h DESTINATION ${headers}/client)
+  install(FILES ${PROJECT_SOURCE_DIR}/wire/spillway.proto
+    ${PROJECT_BINARY_DIR}/wire/spillway.pb.h DESTINATION ${headers}/wire)
 
   configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/spillway-config.cmake.in
     ${PROJECT_BINARY_DIR}/spillway-config.cmake INSTALL_DESTINATION ${package})
