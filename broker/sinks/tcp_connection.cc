@@ -17,6 +17,7 @@ using boost::system::error_code;
 
 namespace {
 
+constexpr std::uint64_t kKernelGroupBytes = std::uint64_t{16} << 10;
 constexpr int kMaxDigits = 19;  // fits 64 bits without a check for overflow
 
 // Bytes in the send queue that the peer's kernel has not acknowledged; nothing when the connection is no
@@ -223,10 +224,13 @@ void TcpConnection::frame(std::span<const std::span<const std::byte>> pieces, st
   }
 }
 
-// With acknowledge = kernel everything in a chunk is acknowledged together.
+// With acknowledge = kernel, records are acknowledged together in groups of some size.
 void TcpConnection::count_bytes(Offset last) {
   group_bytes_ = chunk_.bytes() - (acks_.added() - written_bytes_);
   group_last_ = last;
+  if (group_bytes_ >= kKernelGroupBytes) {
+    close_byte_group();
+  }
 }
 
 void TcpConnection::close_byte_group() {
