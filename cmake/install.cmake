@@ -1,5 +1,5 @@
-# What `cmake --install` puts in place: the spillway program, and the client library with the folders
-# that it stands on, so that find_package(spillway) gives spillway::client elsewhere.
+# What `cmake --install` puts in place: the spillway program, and the client library with the
+# folders that it stands on, so that find_package(spillway) gives spillway::client elsewhere.
 
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)

@@ -12,8 +12,8 @@ function(spillway_target target)
   endif()
 endfunction()
 
-# spillway_library(NAME SOURCES ... [PUBLIC targets] [PRIVATE targets] [PCH headers]): one folder, one
-# target, with all that it may include spelled out. PCH is for headers that most of the sources
+# spillway_library(NAME SOURCES ... [PUBLIC targets] [PRIVATE targets] [PCH headers]): one folder,
+# one target, with all that it may include spelled out. PCH is for headers that most of the sources
 # include and that take a second to compile, such as <boost/asio.hpp>.
 function(spillway_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE;PCH" ${ARGN})
@@ -47,7 +47,7 @@ function(spillway_test name)
 endfunction()
 
 # spillway_python_test(NAME SCRIPT file [ARGS ...] [LABEL unit] [TIMEOUT seconds]): passes when the
-# script exits with 0. The script finds what was built through the environment variable SPILLWAY_BIN.
+# script exits with 0. It finds what was built through the environment variable SPILLWAY_BIN.
 function(spillway_python_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;SCRIPT" "ARGS" ${ARGN})
   if(NOT ARG_LABEL)
