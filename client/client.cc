@@ -25,7 +25,9 @@ std::optional<std::string> check(const Options& options) {
     return "part_bytes: 1 to 1048576";
   }
   if (options.max_in_flight_bytes < 1) return "max_in_flight_bytes: at least 1";
-  if (options.connect_timeout.count() < 1) return "connect_timeout: at least 1 ms";
+  if (options.connect_timeout.count() < 1 || options.welcome_timeout.count() < 1) {
+    return "connect_timeout and welcome_timeout: at least 1 ms";
+  }
   if (options.reconnect_initial.count() < 1 || options.reconnect_max < options.reconnect_initial) {
     return "reconnect_initial: at least 1 ms, and at most reconnect_max";
   }

@@ -57,7 +57,9 @@ struct Options {
   // Larger payloads travel as parts of this size. 1 byte to 1 MiB.
   std::uint64_t part_bytes = std::uint64_t{1} << 20;
 
-  Milliseconds connect_timeout{5000};    // through Welcome, but for an older connection ending
+  Milliseconds connect_timeout{5000};
+  // For the Welcome: a broker first ends an older connection of this producer, up to 10 s.
+  Milliseconds welcome_timeout{15000};
   Milliseconds reconnect_initial{100};   // then times reconnect_multiplier
   Milliseconds reconnect_max{5000};
   double reconnect_multiplier = 2.0;

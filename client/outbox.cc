@@ -128,7 +128,7 @@ void Outbox::release() {
   }
 }
 
-std::optional<Run> Outbox::run_after(Index sent, std::uint64_t max_bytes, bool at_least_one,
+std::optional<RecordRun> Outbox::run_after(Index sent, std::uint64_t max_bytes, bool at_least_one,
                                      bool only_continuing) const {
   if (sent >= last_) return std::nullopt;
   INVARIANT(sent >= acknowledged_);
@@ -138,7 +138,7 @@ std::optional<Run> Outbox::run_after(Index sent, std::uint64_t max_bytes, bool a
   const std::size_t begin = skipped == 0 ? 0 : chunk->entries[skipped - 1].end;
   const Segment& segment = segment_of(sent + 1);
   const Segment* next = &segment == &segments_.back() ? nullptr : &segment + 1;
-  Run run;
+  RecordRun run;
   std::size_t end = begin;
   for (std::size_t i = skipped; i < chunk->entries.size(); ++i) {
     const Entry& entry = chunk->entries[i];

@@ -2,8 +2,8 @@
 // order.
 //
 // Sans-IO and not thread-safe: the client guards it with its mutex. The one exception is the memory
-// behind a Run, which may be read without the mutex until the Run is over: appending never touches
-// bytes that were written, and release() never frees them (see pin()).
+// behind a RecordRun, which may be read without the mutex until the RecordRun is over: appending
+// never touches bytes that were written, and release() never frees them (see pin()).
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ namespace spillway::client {
 using Index = std::uint64_t;
 
 // Consecutive records of one epoch that lie together in memory: what one Batch carries.
-struct Run {
+struct RecordRun {
   Index last = 0;
   Position first;
   std::uint64_t count = 0;
@@ -67,7 +67,7 @@ class Outbox {
   // The next records after `sent`, as many as fit `max_bytes` (but at least one if `at_least_one`).
   // With `only_continuing`, only those that continue a group or a record in parts. Nothing if there
   // are none.
-  std::optional<Run> run_after(Index sent, std::uint64_t max_bytes, bool at_least_one,
+  std::optional<RecordRun> run_after(Index sent, std::uint64_t max_bytes, bool at_least_one,
                                bool only_continuing) const;
 
   // Gives the records after `index` positions from {epoch, 1} on. Nothing may be pinned.

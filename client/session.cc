@@ -11,8 +11,6 @@
 namespace spillway::client {
 namespace {
 
-// How long a Welcome may wait for an older connection of this producer to end.
-constexpr Milliseconds kWelcomePatience{10'000};
 constexpr int kSilentIntervals = 3;
 constexpr Milliseconds kDefaultPingInterval{1000};
 
@@ -92,7 +90,7 @@ void Client::Impl::connect_expired() {
 }
 
 void Client::Impl::opened() {
-  arm(options_.connect_timeout + kWelcomePatience, &Impl::connect_expired);
+  arm(options_.welcome_timeout, &Impl::connect_expired);
   v1::Frame frame;
   v1::Hello& hello = *frame.mutable_hello();
   {
@@ -401,7 +399,7 @@ void Client::Impl::written() {
 }
 
 void Client::Impl::pump() {
-  std::optional<Run> run;
+  std::optional<RecordRun> run;
   std::string head;
   {
     const std::lock_guard lock(mutex_);
