@@ -62,6 +62,7 @@ class Publisher {
   std::optional<RecordSource> source_;
   std::uint64_t part_bytes_ = 1;
   std::uint64_t skipped_ = 0;
+  std::optional<Position> next_;  // with --resume: of the first record to publish, to be sure of it
   std::vector<client::Record> batch_;
   Tally tally_;
 
@@ -166,28 +167,40 @@ std::optional<Stop> Publisher::look() {
 }
 
 // With --resume: leaves out what the stream holds. Record i is sequence i, but for records in
-// parts.
+// parts. What is left out cannot be sent again by this process, so it waits until the broker
+// answers for it: a broker that holds a record only in memory may come back without it.
 std::optional<Stop> Publisher::skip_held() {
-  std::optional<client::Welcome> welcome;
-  while (!welcome) {
-    auto connected = client_->wait_connected(kLook);
+  std::uint64_t skipped = 0;  // sequences
+  while (true) {
+    const auto connected = client_->wait_connected(kLook);
     if (!connected) return Stop{connected.error().message};
-    welcome = *connected;
-    if (auto stop = welcome ? std::nullopt : look()) return stop;
-  }
-  const auto held = welcome->held.epoch == welcome->epoch ? welcome->held.sequence : 0;
-  for (std::uint64_t sequence = 0; sequence < held;) {
-    const auto record = source_->next();
-    if (!record) return Stop{record.error().message};
-    if (!*record) return std::nullopt;  // it holds more than all of the input
-    sequence += parts_of((*record)->size());
-    ++skipped_;
-    if (sequence > held) {
-      return Stop{"the stream holds only a part of record " + std::to_string(skipped_) +
-                  ": it cannot be resumed inside it"};
+    if (!*connected) {
+      if (auto stop = look()) return stop;
+      continue;
     }
+    const auto& welcome = **connected;
+    const auto held = welcome.held.epoch == welcome.epoch ? welcome.held.sequence : 0;
+    if (held < skipped) return Stop{"the stream went back to " + to_string(welcome.held)};
+    while (skipped < held) {
+      const auto record = source_->next();
+      if (!record) return Stop{record.error().message};
+      if (!*record) break;  // it holds more than all of the input
+      skipped += parts_of((*record)->size());
+      ++skipped_;
+      if (skipped > held) {
+        return Stop{"the stream holds only a part of record " + std::to_string(skipped_) +
+                    ": it cannot be resumed inside it"};
+      }
+    }
+    const auto safe =
+        held == 0 ? Result<bool>(true) : client_->wait_acknowledged({welcome.epoch, held}, kLook);
+    if (!safe) return Stop{safe.error().message};
+    if (*safe) {
+      next_ = Position{welcome.epoch, held + 1};
+      return std::nullopt;
+    }
+    if (auto stop = look()) return stop;
   }
-  return std::nullopt;
 }
 
 // Waits until --rate allows the next record.
@@ -215,6 +228,11 @@ std::optional<Stop> Publisher::publish_batch() {
     if (*position) {
       std::uint64_t after = 0;  // sequences of the records that follow in the batch
       for (const auto& record : batch_) after += parts_of(record.payload.size());
+      const Position first{(*position)->epoch, (*position)->sequence - after + 1};
+      if (next_ && first != *next_) {
+        return Stop{"the stream went back to " + to_string(first) + " from " + to_string(*next_)};
+      }
+      next_.reset();
       for (const auto& record : batch_) {
         const auto parts = parts_of(record.payload.size());
         after -= parts;
