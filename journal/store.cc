@@ -302,6 +302,10 @@ rocksdb::Status Store::start_flush(bool all) {
   for (rocksdb::ColumnFamilyHandle* handle : handles_) {
     if (!all && is_stream(handle->GetName())) continue;
     const rocksdb::Status status = db_->Flush(options, handle);
+    if (status.IsTryAgain()) {
+      context_.signals->sealed = true;  // earlier ones are not done: ask again after the next write
+      return rocksdb::Status::OK();
+    }
     if (!status.ok()) return status;
   }
   return rocksdb::Status::OK();

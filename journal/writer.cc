@@ -1,14 +1,9 @@
 #include "journal/writer.h"
 
-#include <rocksdb/convenience.h>
-#include <rocksdb/file_system.h>
-
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "base/invariant.h"
-#include "journal/block_reader.h"
 #include "journal/entries.h"
 #include "journal/format.h"
 #include "journal/ledger.h"
@@ -24,8 +19,8 @@ using std::chrono::steady_clock;
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 // Larger groups gain nothing, and make everybody in them wait for one another.
 constexpr std::uint64_t kGroupBytes = 4 * kMiB;
-constexpr milliseconds kTick{1000};
-constexpr milliseconds kTrimInterval{50};
+// How often memtables are written out to make room.
+constexpr milliseconds kSqueezeInterval{1000};
 // Free space that a reopening needs beside what it has to write out.
 constexpr std::uint64_t kReopenBytes = 4 * kMiB;
 
@@ -90,8 +85,6 @@ std::vector<Recovered> Writer::recover() {
   tick_at_ = steady_clock::now();
   return all;
 }
-
-// --- commits ---
 
 void Writer::commit(std::vector<CommitRequest> requests) {
   std::size_t next = 0;
@@ -158,7 +151,7 @@ Outcome Writer::admit(const Commit& commit, Stream& stream, std::uint64_t bytes)
   const bool opens = !commit.append.empty() && !commit.append.back()->ends_clean;
   const std::uint64_t reserve = own_reserve ? 0 : reserved(opens ? &stream : nullptr);
   Outcome outcome = bound_.check(bytes, reserve);
-  if (outcome != Outcome::ok && steady_clock::now() - squeezed_at_ >= kTick) {
+  if (outcome != Outcome::ok && steady_clock::now() - squeezed_at_ >= kSqueezeInterval) {
     squeeze();
     outcome = bound_.check(bytes, reserve);
   }
@@ -276,6 +269,10 @@ bool Writer::write_group(std::vector<Staging>& group) {
 
 void Writer::after_write() {
   for (const auto& [name, stream] : shared_.streams) limit_ledger(*stream);
+  flush_state();
+}
+
+void Writer::flush_state() {
   if (!shared_.context.signals->sealed.exchange(false) || down()) return;
   // State goes to disk with every stream's memtable, or it would hold the WAL files back; and what
   // a sealed memtable held is what a damaged WAL could lose unseen.
@@ -342,159 +339,6 @@ void Writer::reopen(Time now) {
     shared_.counters.failing = false;
   }
   if (events_.reopened) events_.reopened(std::move(recovered));
-}
-
-// --- upkeep ---
-
-void Writer::request_trim(const std::string& name) {
-  if (Stream* stream = shared_.find(name)) {
-    stream->trim_due = true;
-    trims_due_ = true;
-  }
-}
-
-bool Writer::write_latch(const std::string& name, const std::string& contents) {
-  Stream* stream = shared_.find(name);
-  INVARIANT(stream != nullptr);
-  return stream->latch.write(contents);
-}
-
-void Writer::work(Time now) {
-  if (shared_.damaged) return;
-  if (!failing_ && shared_.context.signals->failed) {
-    fail(rocksdb::Status::IOError("the store stopped after an error in the background"));
-  }
-  if (failing_) {
-    if (now >= reopen_at_) reopen(now);
-    return;
-  }
-  if (trims_due_ && now >= trim_at_) {
-    trims_due_ = false;
-    trim_at_ = now + kTrimInterval;
-    for (const auto& [name, stream] : shared_.streams) {
-      if (stream->trim_due && !failing_) trim(*stream);
-    }
-  }
-  if (!failing_ && now >= tick_at_) {
-    tick_at_ = now + kTick;
-    write_marks();
-    watch_disk();
-  }
-}
-
-Writer::Time Writer::next_due() const {
-  if (shared_.damaged) return Time::max();
-  if (failing_) return reopen_at_;
-  return trims_due_ ? std::min(trim_at_, tick_at_) : tick_at_;
-}
-
-void Writer::finish() {
-  if (!shared_.damaged) write_marks();
-}
-
-void Writer::trim(Stream& stream) {
-  stream.trim_due = false;
-  Store& store = *shared_.store;
-  rocksdb::ColumnFamilyHandle* family = store.stream(stream.name);
-  if (family == nullptr) return;
-  const Offset watermark = stream.durable.watermark;
-  const Key limit = key_of(first_key_needed(store.db(), family, watermark + 1));
-  const rocksdb::Slice limit_slice(limit.data(), limit.size());
-  const rocksdb::RangePtr range(nullptr, &limit_slice);
-  rocksdb::Status status =
-      rocksdb::DeleteFilesInRanges(&store.db(), family, &range, 1, false);
-  const auto number = [&](const char* property) {
-    return Store::number(store.db(), family, property);
-  };
-  if (status.ok() && watermark >= stream.durable.end) {
-    // Nothing is needed any more, but what is in memory still holds a WAL file, and what was just
-    // flushed is not yet where whole files can be deleted: come back until both are gone.
-    if (number("rocksdb.cur-size-active-mem-table") > 2 * kMiB) {
-      status = store.start_flush(true);
-    }
-    stream.trim_due = number("rocksdb.num-immutable-mem-table") > 0 ||
-                      number("rocksdb.num-files-at-level0") > 0;
-    trims_due_ |= stream.trim_due;
-  }
-  if (!status.ok()) fail(status);
-}
-
-// Before anything is refused: what is in memory is on the disk twice as long as its WAL file
-// exists.
-void Writer::squeeze() {
-  squeezed_at_ = steady_clock::now();
-  rocksdb::FlushOptions options;
-  options.allow_write_stall = true;
-  Store& store = *shared_.store;
-  for (const std::string& name : store.streams()) {
-    // An error shows in the next write.
-    store.db().Flush(options, store.stream(name)).PermitUncheckedError();
-  }
-  store.db().Flush(options, store.meta()).PermitUncheckedError();
-  store.db().Flush(options, store.dead_letters()).PermitUncheckedError();
-  // The WAL files are deleted in the background, a moment later.
-  for (int i = 0; i < 20; ++i) {
-    bound_.look();
-    if (bound_.state().use.wal < kMiB) break;
-    std::this_thread::sleep_for(milliseconds(5));
-  }
-}
-
-void Writer::write_marks() {
-  for (const auto& [name, stream] : shared_.streams) {
-    const std::string contents = encode_mark(stream->high_water);
-    if (stream->mark.contents().contents == contents) continue;
-    if (stream->high_water == 0 && !stream->mark.contents().contents) continue;
-    stream->mark.write(contents);  // a failure leaves an older mark, and the next tick tries again
-  }
-}
-
-void Writer::watch_disk() {
-  bound_.look();
-  for (const auto& [name, stream] : shared_.streams) stream->staged = stream->durable;
-  const std::uint64_t reserve = reserved(nullptr);
-  const Sizing& sizing = shared_.context.sizing;
-  // Once refused, there must be more than a little room before the answer changes back.
-  const std::uint64_t margin =
-      answer_ == Outcome::ok ? 0 : sizing.reserve + shared_.context.options.max_disk_bytes / 64;
-  announce(bound_.check(0, reserve + margin));
-  if (!have_ballast_ && bound_.check(0, reserve + margin + 2 * sizing.ballast) == Outcome::ok) {
-    have_ballast_ = make_ballast(shared_.context.layout, sizing.ballast);
-    bound_.look();
-  }
-}
-
-void Writer::announce(Outcome answer) {
-  if (answer == answer_) return;
-  answer_ = answer;
-  if (events_.disk) events_.disk(answer);
-}
-
-DiskState Writer::look_at_disk() {
-  DiskState state;
-  if (shared_.store) {
-    state.unflushed = shared_.store->sum("rocksdb.cur-size-all-mem-tables");
-    for (rocksdb::ColumnFamilyHandle* family :
-         {shared_.store->meta(), shared_.store->dead_letters()}) {
-      state.rewritable +=
-          Store::number(shared_.store->db(), family, "rocksdb.total-sst-files-size");
-    }
-  }
-  state.use = measure_disk_use(shared_.context.layout.root);
-  state.free = free_space();
-  const std::lock_guard lock(shared_.counters_mutex);
-  shared_.counters.disk_bytes = state.use.total;
-  shared_.counters.wal_bytes = state.use.wal;
-  shared_.counters.sst_bytes = state.use.sst;
-  shared_.counters.free_bytes = state.free;
-  return state;
-}
-
-std::uint64_t Writer::free_space() const {
-  std::uint64_t bytes = 0;
-  const rocksdb::IOStatus status = shared_.context.env->GetFileSystem()->GetFreeSpace(
-      shared_.context.layout.root.string(), rocksdb::IOOptions(), &bytes, nullptr);
-  return status.ok() ? bytes : 0;
 }
 
 }  // namespace spillway::journal

@@ -51,6 +51,7 @@ class Writer {
   void add_meta(const Commit& commit, Stream& stream);
   bool write_group(std::vector<Staging>& group);
   void after_write();
+  void flush_state();
 
   void fail(const rocksdb::Status& status);
   void reopen(Time now);

@@ -1,0 +1,182 @@
+// What the journal thread does beside commits: trims, marks, latches, and its watch over the disk.
+#include <rocksdb/convenience.h>
+#include <rocksdb/file_system.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/invariant.h"
+#include "journal/block_reader.h"
+#include "journal/format.h"
+#include "journal/recover.h"
+#include "journal/writer.h"
+
+namespace spillway::journal {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr milliseconds kTick{1000};
+constexpr milliseconds kTrimInterval{50};
+// A drained stream may keep as much in memory and in its WAL file.
+constexpr std::uint64_t kDrainedBytes = 2 * kMiB;
+
+}  // namespace
+
+void Writer::request_trim(const std::string& name) {
+  if (Stream* stream = shared_.find(name)) {
+    stream->trim_due = true;
+    trims_due_ = true;
+  }
+}
+
+bool Writer::write_latch(const std::string& name, const std::string& contents) {
+  Stream* stream = shared_.find(name);
+  INVARIANT(stream != nullptr);
+  return stream->latch.write(contents);
+}
+
+void Writer::work(Time now) {
+  if (shared_.damaged) return;
+  if (!failing_ && shared_.context.signals->failed) {
+    fail(rocksdb::Status::IOError("the store stopped after an error in the background"));
+  }
+  if (failing_) {
+    if (now >= reopen_at_) reopen(now);
+    return;
+  }
+  if (trims_due_ && now >= trim_at_) {
+    trims_due_ = false;
+    trim_at_ = now + kTrimInterval;
+    for (const auto& [name, stream] : shared_.streams) {
+      if (stream->trim_due && !failing_) trim(*stream);
+    }
+  }
+  if (!failing_ && now >= tick_at_) {
+    tick_at_ = now + kTick;
+    flush_state();
+    write_marks();
+    if (!failing_) watch_disk();
+  }
+}
+
+Writer::Time Writer::next_due() const {
+  if (shared_.damaged) return Time::max();
+  if (failing_) return reopen_at_;
+  return trims_due_ ? std::min(trim_at_, tick_at_) : tick_at_;
+}
+
+void Writer::finish() {
+  if (!shared_.damaged) write_marks();
+}
+
+void Writer::trim(Stream& stream) {
+  stream.trim_due = false;
+  Store& store = *shared_.store;
+  rocksdb::ColumnFamilyHandle* family = store.stream(stream.name);
+  if (family == nullptr) return;
+  const Offset watermark = stream.durable.watermark;
+  const Key limit = key_of(first_key_needed(store.db(), family, watermark + 1));
+  const rocksdb::Slice limit_slice(limit.data(), limit.size());
+  const rocksdb::RangePtr range(nullptr, &limit_slice);
+  rocksdb::Status status =
+      rocksdb::DeleteFilesInRanges(&store.db(), family, &range, 1, false);
+  const auto number = [&](const char* property) {
+    return Store::number(store.db(), family, property);
+  };
+  if (status.ok() && watermark >= stream.durable.end) {
+    // Nothing is needed any more, but what is in memory still holds a WAL file, and what was just
+    // flushed is not yet where whole files can be deleted: come back until both are gone.
+    if (number("rocksdb.cur-size-active-mem-table") > kDrainedBytes) {
+      status = store.start_flush(true);
+    }
+    stream.trim_due = number("rocksdb.cur-size-active-mem-table") > kDrainedBytes ||
+                      number("rocksdb.num-immutable-mem-table") > 0 ||
+                      number("rocksdb.num-files-at-level0") > 0;
+    trims_due_ |= stream.trim_due;
+  }
+  if (!status.ok()) fail(status);
+}
+
+// Before anything is refused: what is in memory is on the disk twice as long as its WAL file
+// exists.
+void Writer::squeeze() {
+  squeezed_at_ = steady_clock::now();
+  rocksdb::FlushOptions options;
+  options.allow_write_stall = true;
+  Store& store = *shared_.store;
+  for (const std::string& name : store.streams()) {
+    // An error shows in the next write.
+    store.db().Flush(options, store.stream(name)).PermitUncheckedError();
+  }
+  store.db().Flush(options, store.meta()).PermitUncheckedError();
+  store.db().Flush(options, store.dead_letters()).PermitUncheckedError();
+  // The WAL files are deleted in the background, a moment later.
+  for (int i = 0; i < 20; ++i) {
+    bound_.look();
+    if (bound_.state().use.wal < kMiB) break;
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+}
+
+void Writer::write_marks() {
+  for (const auto& [name, stream] : shared_.streams) {
+    const std::string contents = encode_mark(stream->high_water);
+    if (stream->mark.contents().contents == contents) continue;
+    if (stream->high_water == 0 && !stream->mark.contents().contents) continue;
+    stream->mark.write(contents);  // a failure leaves an older mark, and the next tick tries again
+  }
+}
+
+void Writer::watch_disk() {
+  bound_.look();
+  for (const auto& [name, stream] : shared_.streams) stream->staged = stream->durable;
+  const std::uint64_t reserve = reserved(nullptr);
+  const Sizing& sizing = shared_.context.sizing;
+  // Once refused, there must be more than a little room before the answer changes back.
+  const std::uint64_t margin =
+      answer_ == Outcome::ok ? 0 : sizing.reserve + shared_.context.options.max_disk_bytes / 64;
+  announce(bound_.check(0, reserve + margin));
+  if (!have_ballast_ && bound_.check(0, reserve + margin + 2 * sizing.ballast) == Outcome::ok) {
+    have_ballast_ = make_ballast(shared_.context.layout, sizing.ballast);
+    bound_.look();
+  }
+}
+
+void Writer::announce(Outcome answer) {
+  if (answer == answer_) return;
+  answer_ = answer;
+  if (events_.disk) events_.disk(answer);
+}
+
+DiskState Writer::look_at_disk() {
+  DiskState state;
+  if (shared_.store) {
+    state.unflushed = shared_.store->sum("rocksdb.cur-size-all-mem-tables");
+    for (rocksdb::ColumnFamilyHandle* family :
+         {shared_.store->meta(), shared_.store->dead_letters()}) {
+      state.rewritable +=
+          Store::number(shared_.store->db(), family, "rocksdb.total-sst-files-size");
+    }
+  }
+  state.use = measure_disk_use(shared_.context.layout.root);
+  state.free = free_space();
+  const std::lock_guard lock(shared_.counters_mutex);
+  shared_.counters.disk_bytes = state.use.total;
+  shared_.counters.wal_bytes = state.use.wal;
+  shared_.counters.sst_bytes = state.use.sst;
+  shared_.counters.free_bytes = state.free;
+  return state;
+}
+
+std::uint64_t Writer::free_space() const {
+  std::uint64_t bytes = 0;
+  const rocksdb::IOStatus status = shared_.context.env->GetFileSystem()->GetFreeSpace(
+      shared_.context.layout.root.string(), rocksdb::IOOptions(), &bytes, nullptr);
+  return status.ok() ? bytes : 0;
+}
+
+}  // namespace spillway::journal
