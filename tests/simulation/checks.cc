@@ -1,0 +1,116 @@
+// The guarantees, against what is durable and what sinks really took.
+#include <algorithm>
+
+#include "tests/simulation/world.h"
+
+namespace spillway::simulation {
+
+void World::check_step() {
+  if (machine_) {
+    const recovery::WindowIndex& index = machine_->window();
+    require(index.bytes() == window_bytes_, "the window index and the window differ:", index.bytes(),
+            window_bytes_);
+    const double ratio =
+        static_cast<double>(window_bytes_) / static_cast<double>(plan_.policy.window_bytes);
+    counts_.window_ratio = std::max(counts_.window_ratio, ratio);
+    require(window_bytes_ <= plan_.policy.window_bytes + max_block_bytes_,
+            "the window is larger than its bound and a frame:", window_bytes_);
+  }
+  check_custody();
+}
+
+// G1 as if the process died now: for every sink, what was promised was taken by it, or is durable in
+// the journal, or in the ledger.
+void World::check_custody() {
+  if (!custody_dirty_) return;
+  custody_dirty_ = false;
+  for (std::size_t i = 0; i < sinks_.size(); ++i) {
+    std::size_t& frontier = frontier_[i];
+    while (frontier < promised_.size() && done_with(i, promised_[frontier])) ++frontier;
+    if (plan_.policy.acks != recovery::Acks::all || policy_changed_) continue;
+    if (frontier == promised_.size()) continue;
+    const bool run = journal_.holds(promised_[frontier]) && journal_.holds(promised_.back());
+    if (run) continue;  // one contiguous range
+    for (std::size_t k = frontier; k < promised_.size(); ++k) {
+      require(covered(i, promised_[k]), "custody: acknowledged, but nowhere for sink", i, "at",
+              promised_[k].at);
+    }
+  }
+}
+
+bool World::done_with(std::size_t sink, const Record& record) const {
+  if (record.skip == LossReason::filter) return true;
+  return (!record.skip && sinks_[sink].took(record)) || journal_.ledgered(sink, record.at);
+}
+
+bool World::covered(std::size_t sink, const Record& record) const {
+  return done_with(sink, record) || journal_.holds(record);
+}
+
+// Everything through `safe` is acknowledged to the producer from now on.
+void World::promise(Position safe) {
+  const Offset through = offset_of(safe);
+  std::vector<Record> added;
+  for (Offset o = through; o > 0; --o) {
+    const Position at = position_of(o);
+    if (!promised_.empty() && at <= promised_.back().at) break;
+    if (o >= records_first_ && o < records_first_ + records_.size()) {
+      added.push_back(record(o));
+    } else if (const Record* known = producer_.script().known(at)) {
+      added.push_back(*known);
+    }
+  }
+  if (added.empty()) return;
+  std::ranges::reverse(added);
+  if (plan_.policy.acks == recovery::Acks::quorum) check_quorum(added);
+  promised_.insert(promised_.end(), added.begin(), added.end());
+  custody_dirty_ = true;
+}
+
+// G1 under quorum: so many sinks that count took it, or it is durable.
+void World::check_quorum(const std::vector<Record>& records) const {
+  for (const Record& record : records) {
+    if (record.skip || journal_.holds(record)) continue;
+    std::uint32_t took = 0;
+    bool everywhere = true;
+    for (std::size_t i = 0; i < sinks_.size(); ++i) {
+      const bool has = sinks_[i].took(record);
+      took += has && plan_.policy.sinks[i].counts_for_quorum ? 1 : 0;
+      everywhere = everywhere && done_with(i, record);
+    }
+    require(took >= plan_.policy.quorum || everywhere, "acknowledged without its quorum:", record.at);
+  }
+}
+
+void World::check_taken(Position taken) {
+  check_custody();
+  for (std::size_t i = 0; i < sinks_.size(); ++i) {
+    require(frontier_[i] == promised_.size() || promised_[frontier_[i]].at > taken,
+            "said to be taken by every sink, but not by", i, "at", taken);
+  }
+}
+
+// An orderly stop leaves nothing that only memory holds.
+void World::check_stopped() {
+  for (const Record& record : records_) {
+    for (std::size_t i = 0; i < sinks_.size(); ++i) {
+      require(covered(i, record), "lost in an orderly stop:", record.at, "sink", i);
+    }
+  }
+}
+
+// G10: whatever was acknowledged is at each sink, or in the ledger.
+void World::check_end() {
+  require(!promised_.empty() && producer_.acknowledged() == promised_.back().at,
+          "the producer heard something else than was said");
+  for (const Record& record : promised_) {
+    for (std::size_t i = 0; i < sinks_.size(); ++i) {
+      if (record.skip == LossReason::filter) continue;
+      require((!record.skip && sinks_[i].holds(record)) || journal_.ledgered(i, record.at),
+              "neither delivered nor in the ledger:", record.at, "sink", i);
+    }
+  }
+  require(requests_.empty(), "an operator was never answered");
+}
+
+}  // namespace spillway::simulation

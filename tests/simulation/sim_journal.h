@@ -1,0 +1,81 @@
+// Journal: what is durable of a stream: blocks, state, ledger, latch. Its failures are the world's.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "recovery/action.h"
+#include "recovery/event.h"
+#include "tests/simulation/record.h"
+
+namespace spillway::simulation {
+
+class Journal {
+ public:
+  struct Commit {
+    std::uint64_t id = 0;
+    std::shared_ptr<const recovery::DurableState> state;
+    Offset watermark = 0;
+    std::deque<recovery::BlockInfo> blocks;  // contiguous
+    std::vector<Record> records;             // of the blocks
+    std::vector<recovery::Loss> losses;
+    std::vector<recovery::DeadLetterNote> dead_letters;
+    bool use_group_reserve = false;
+  };
+  struct Blocks {
+    std::vector<recovery::BlockInfo> blocks;
+    std::optional<std::pair<Offset, Offset>> lost;
+  };
+
+  explicit Journal(const std::vector<std::string>& sinks) : sinks_(sinks) {}
+
+  void apply(const Commit& commit);
+  // Really deletes what is at or below the durable watermark.
+  void trim();
+  // Blocks from the one with `from` on. Reading what is not there fails the run.
+  Blocks read(Offset from, Offset through, std::uint64_t max_bytes) const;
+  recovery::event::Located locate(const recovery::action::Locate& wish) const;
+  void damage(std::uint64_t which);
+
+  const recovery::DurableState* state() const { return state_.get(); }
+  Offset end() const { return end_; }
+  Offset watermark() const { return watermark_; }
+  const std::deque<recovery::BlockInfo>& blocks() const { return blocks_; }
+  const Record& record(Offset offset) const { return records_[offset - records_first_]; }
+  bool holds(Offset offset) const {
+    return state_ && state_->open && offset > watermark_ && offset >= state_->first &&
+           offset <= end_ && !blocks_.empty() && offset >= blocks_.front().first;
+  }
+  // Whether this very record is durable here and no reader is past it.
+  bool holds(const Record& record) const;
+  // Whether the ledger says that `sink` does not get the record at `position`.
+  bool ledgered(std::size_t sink, Position position) const;
+  std::uint64_t running_at(Offset offset) const;
+  recovery::WallMs received_after(Offset offset) const;
+
+  std::vector<recovery::HaltCause> latch;
+
+ private:
+  struct Entry {
+    std::uint64_t id;
+    int sink;  // -1: every sink
+    Position first;
+    Position last;
+    bool growing;
+  };
+  static constexpr int kEverySink = -1;
+
+  const std::vector<std::string> sinks_;
+  std::shared_ptr<const recovery::DurableState> state_;
+  Offset end_ = 0;
+  Offset watermark_ = 0;
+  std::deque<recovery::BlockInfo> blocks_;
+  std::vector<Record> records_;
+  Offset records_first_ = 1;
+  std::vector<Offset> damaged_;  // firsts of blocks
+  std::vector<Entry> ledger_;    // ascending ids
+};
+
+}  // namespace spillway::simulation

@@ -1,0 +1,427 @@
+#include "tests/simulation/world.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace spillway::simulation {
+
+namespace event = recovery::event;
+using recovery::Millis;
+
+namespace {
+
+constexpr std::uint64_t kStepsMin = 300;
+constexpr std::uint64_t kFaultsMin = 3;
+constexpr std::uint64_t kStepsMax = 2500;      // of the part with faults
+constexpr std::uint64_t kLivenessSteps = 60'000;
+constexpr Millis kOperatorPause{1000};
+constexpr Millis kStopTimeout{10'000};
+
+std::vector<std::string> names_of(const recovery::StreamPolicy& policy) {
+  std::vector<std::string> names;
+  for (const auto& sink : policy.sinks) names.push_back(sink.name);
+  return names;
+}
+
+bool belongs_to_broker(What what) {
+  switch (what) {
+    case What::start_broker:
+    case What::frame_out:
+    case What::producer_acts:
+    case What::rival_acts:
+    case What::disk_has_room:
+    case What::operator_acts: return false;
+    default: return true;
+  }
+}
+
+}  // namespace
+
+World::World(std::uint64_t seed, Counts& counts, Trace& trace)
+    : seed_(seed),
+      counts_(counts),
+      trace_(trace),
+      random_(seed),
+      plan_(random_),
+      journal_(names_of(plan_.policy)),
+      producer_(*this, plan_, random_.next()) {
+  for (std::size_t i = 0; i < plan_.sinks.size(); ++i) sinks_.emplace_back(*this, i, plan_.sinks[i]);
+  frontier_.resize(sinks_.size());
+  queue_.reserve(256);
+}
+
+bool World::hit(Fault fault) {
+  const double rate = plan_.rates[static_cast<std::size_t>(fault)];
+  if (!faults_on_ || rate <= 0 || !random_.chance(rate)) return false;
+  count(fault);
+  return true;
+}
+
+void World::count(Fault fault) {
+  ++faults_seen_;
+  ++counts_.faults[static_cast<std::size_t>(fault)];
+  if (tracing()) trace("FAULT ", name_of(fault));
+}
+
+void World::schedule(Millis delay, What what, std::size_t who, std::uint64_t a, std::uint64_t b) {
+  queue_.push_back({now_ + std::max(delay, Millis(0)), ++order_, belongs_to_broker(what) ? life_ : 0,
+                    what, static_cast<std::uint32_t>(who), a, b});
+  std::push_heap(queue_.begin(), queue_.end());
+}
+
+void World::run() {
+  if (tracing()) trace("seed ", seed_, ": ", plan_.text());
+  schedule(Millis(0), What::start_broker);
+  schedule(Millis(0), What::producer_acts);
+  while ((steps_ < kStepsMin || faults_seen_ < kFaultsMin || !producer_.satisfied()) &&
+         steps_ < kStepsMax) {
+    step();
+  }
+  while (faults_seen_ < kFaultsMin) {
+    if (machine_) {
+      count(Fault::crash);
+      crash();
+    }
+    step();
+  }
+  begin_liveness();
+  const std::uint64_t limit = steps_ + kLivenessSteps;
+  while (!drained()) {
+    require(steps_ < limit, "no liveness: with all faults gone it does not drain");
+    step();
+  }
+  check_end();
+  ++counts_.seeds;
+  counts_.steps += steps_;
+  counts_.records += promised_.size();
+  for (const Sink& sink : sinks_) counts_.duplicates += sink.duplicates();
+}
+
+void World::step() {
+  ++steps_;
+  if (faults_on_) inject();
+  std::optional<recovery::Instant> deadline;
+  if (machine_) deadline = machine_->deadline();
+  if (deadline && (queue_.empty() || *deadline <= queue_.front().at)) {
+    if (*deadline > now_) {
+      wall_ += (*deadline - now_).count();
+      now_ = *deadline;
+      idle_ticks_ = 0;
+    }
+    require(++idle_ticks_ < 20, "a deadline that has passed comes again and again");
+    tell(event::Ticked{});
+    return;
+  }
+  require(!queue_.empty(), "nothing is left to happen");
+  std::pop_heap(queue_.begin(), queue_.end());
+  const Item item = queue_.back();
+  queue_.pop_back();
+  if (item.at > now_) {
+    wall_ += (item.at - now_).count();
+    now_ = item.at;
+    idle_ticks_ = 0;
+  }
+  if (item.life != 0 && (item.life != life_ || !machine_)) return;
+  dispatch(item);
+}
+
+void World::inject() {
+  if (machine_ && hit(Fault::crash)) crash();
+  if (hit(Fault::crash_and_forget)) {
+    if (machine_) crash();
+    producer_.forget();
+  }
+  if (hit(Fault::producer_break)) producer_.break_off();
+  if (hit(Fault::producer_forgets)) producer_.forget();
+  if (hit(Fault::producer_new_epoch)) producer_.want_new_epoch();
+  if (hit(Fault::wall_jump)) {
+    wall_ += static_cast<recovery::WallMs>(random_.below(200'000)) - 100'000;
+  }
+  if (hit(Fault::corrupt)) journal_.damage(random_.next());
+  if (!disk_full_ && hit(Fault::disk_full)) {
+    disk_full_ = true;
+    schedule(Millis(random_.below(15'000)), What::disk_has_room);
+  }
+  const std::size_t sink = random_.below(sinks_.size());
+  if (hit(Fault::rollback)) {
+    if (sinks_[sink].roll_back()) trace("sink ", sink, " is restored from a backup");
+  }
+  if (!machine_ || stopping_) return;
+  if (hit(Fault::producer_fenced)) producer_.come_twice();
+  if (hit(Fault::stale)) stale_event();
+  if (hit(Fault::nudge)) tell(event::SinkNudged{SinkId{static_cast<std::uint32_t>(sink)}});
+  if (machine_ && hit(Fault::operator_pause)) command(recovery::SinkCommand::pause, sink);
+  if (machine_ && hit(Fault::operator_resume)) command(recovery::SinkCommand::resume, sink);
+  if (machine_ && hit(Fault::operator_reconnect)) command(recovery::SinkCommand::reconnect, sink);
+  if (machine_ && hit(Fault::operator_reset)) reset_sink(sink);
+  if (machine_ && hit(Fault::operator_clear)) clear_halt();
+  if (machine_ && hit(Fault::stop_and_start)) {
+    stopping_ = true;
+    schedule(kStopTimeout, What::stop_expires);
+    tell(event::StopAsked{});
+  }
+}
+
+void World::dispatch(const Item& item) {
+  switch (item.what) {
+    case What::start_broker: return start_broker();
+    case What::commit_done: return finish_commit(item.a);
+    case What::reopened: return reopen_journal();
+    case What::latch_done: {
+      if (item.a != latch_id_) return;
+      if (item.b != 0) {
+        journal_.latch = latching_;
+        latch_asked_.reset();
+      }
+      return tell(event::LatchWritten{item.a, item.b != 0});
+    }
+    case What::read_done: {
+      const auto read = std::ranges::find_if(reads_, [&](const PendingRead& r) {
+        return r.id == item.a && r.sink == item.who;
+      });
+      if (read != reads_.end()) tell(read->done);
+      return;
+    }
+    case What::located: {
+      recovery::action::Locate wish;
+      wish.sink = SinkId{item.who};
+      wish.id = item.a;
+      for (const auto& pending : locates_) {
+        if (pending.id == item.a && pending.sink == wish.sink) wish = pending;
+      }
+      std::erase_if(locates_, [&](const auto& l) { return l.id == wish.id; });
+      return tell(journal_.locate(wish));
+    }
+    case What::disk_has_room:
+      disk_full_ = false;
+      if (machine_) tell(event::DiskHasRoom{});
+      return;
+    case What::sink_connect: return sinks_[item.who].on_connect(Attempt{item.a});
+    case What::sink_arrive: return sinks_[item.who].on_arrival(Attempt{item.a});
+    case What::sink_ack: return sinks_[item.who].on_acknowledge(Attempt{item.a}, item.b);
+    case What::frame_in: return producer_.on_frame_in(item.a);
+    case What::session_ended: return producer_.on_session_ended(item.a);
+    case What::frame_out: return producer_.on_frame_out(item.a);
+    case What::producer_acts:
+      if (hit(Fault::producer_lost_tail)) producer_.lose_tail();
+      return producer_.act();
+    case What::rival_acts: return producer_.act_as_rival(item.a);
+    case What::operator_acts: return operate();
+    case What::stop_expires:
+      if (stopping_) crash();
+      return;
+  }
+}
+
+void World::tell(const recovery::Event& event) {
+  if (!machine_) return;
+  require(!telling_, "the simulator told the machine something from within a step");
+  telling_ = true;
+  halted_before_ = machine_->halted();
+  actions_.clear();
+  trace_event(event);
+  machine_->step(time(), event, actions_);
+  for (const recovery::Action& action : actions_) {
+    if (!machine_) break;
+    execute(action);
+  }
+  telling_ = false;
+  check_step();
+}
+
+void World::tell_batch(const event::BatchCame& batch, const std::vector<Record>& records) {
+  if (!machine_) return;
+  batch_ = &records;
+  tell(batch);
+  batch_ = nullptr;
+}
+
+void World::tell_acknowledged(std::size_t sink, Attempt attempt, Offset through) {
+  tell(event::SinkAcked{SinkId{static_cast<std::uint32_t>(sink)}, attempt, through});
+}
+
+void World::tell_rejected(std::size_t sink, Attempt attempt, Offset first, Offset last,
+                          std::uint64_t bytes) {
+  tell(event::SinkRejected{SinkId{static_cast<std::uint32_t>(sink)}, attempt, first, last, bytes,
+                           "refused"});
+}
+
+void World::start_broker() {
+  if (machine_) return;
+  ++life_;
+  stopping_ = false;
+  journal_down_ = false;
+  commit_.reset();
+  reads_.clear();
+  locates_.clear();
+  records_.clear();
+  window_.clear();
+  window_bytes_ = 0;
+  told_safe_ = {};
+  welcomed_ = false;
+  retired_.reset();
+  latch_asked_.reset();
+  recovery::StreamPolicy policy = plan_.policy;
+  if (hit(Fault::policy_changed)) {
+    policy.acks = random_.chance(0.5) ? recovery::Acks::all : recovery::Acks::none;
+    policy_changed_ = policy_changed_ || plan_.policy.acks != policy.acks;
+    plan_.policy.acks = policy.acks;
+  }
+  policy.seed = random_.next();
+  event::Started started;
+  started.latched = journal_.latch;
+  if (journal_.state() == nullptr) {
+    recovery::DurableState state;
+    state.acks = policy.acks;
+    state.quorum = policy.quorum;
+    for (const auto& sink : policy.sinks) {
+      recovery::SinkState fresh;
+      fresh.name = sink.name;
+      fresh.unresolved = true;
+      state.sinks.push_back(fresh);
+    }
+    started.state = state;
+  } else {
+    started.state = *journal_.state();
+    if (started.state->open) {
+      started.journal_end = journal_.end();
+      started.end_running_bytes = journal_.running_at(journal_.end());
+      for (const auto& sink : started.state->sinks) {
+        started.backlogs.push_back(
+            {journal_.running_at(sink.cursor), journal_.received_after(sink.cursor)});
+      }
+      if (!journal_.blocks().empty()) {
+        records_first_ = journal_.blocks().front().first;
+        for (Offset o = records_first_; o <= journal_.end(); ++o) {
+          records_.push_back(journal_.record(o));
+        }
+      }
+    }
+  }
+  machine_ = std::make_unique<recovery::StreamMachine>(std::move(policy));
+  if (tracing()) {
+    trace("START ", started.state->open ? "open" : "closed", " end ", journal_.end(),
+          " closed_end ", started.state->closed_end, " checkpoint ", started.state->checkpoint);
+  }
+  tell(started);
+}
+
+void World::crash() {
+  if (tracing()) trace("CRASH");
+  if (commit_ && !journal_down_ && random_.chance(0.5)) {
+    journal_.apply(*commit_);
+    if (tracing()) trace("  the commit under way is in the store");
+  }
+  commit_.reset();
+  for (Sink& sink : sinks_) sink.lose_broker();
+  producer_.lose_broker();
+  machine_.reset();
+  requests_.clear();
+  stopping_ = false;
+  custody_dirty_ = true;
+  check_custody();
+  schedule(random_.delay() * (random_.chance(0.1) ? 20 : 1), What::start_broker);
+}
+
+void World::begin_liveness() {
+  if (tracing()) trace("FAULTS OFF");
+  faults_on_ = false;
+  disk_full_ = false;
+  if (machine_ && !stopping_) tell(event::DiskHasRoom{});
+  for (Sink& sink : sinks_) sink.forgive();
+  producer_.say_some_more();
+  schedule(Millis(0), What::operator_acts);
+}
+
+bool World::drained() const {
+  if (!machine_ || stopping_ || !machine_->known() || machine_->halted()) return false;
+  if (!producer_.satisfied() || commit_ || journal_down_) return false;
+  const bool always = machine_->policy().journal == recovery::JournalMode::always;
+  if (machine_->coverage() != (always ? recovery::Coverage::open : recovery::Coverage::closed)) {
+    return false;
+  }
+  for (std::size_t i = 0; i < sinks_.size(); ++i) {
+    const SinkId id{static_cast<std::uint32_t>(i)};
+    const recovery::DeliveryMachine& delivery = machine_->delivery(id);
+    if (delivery.state() != recovery::State::live || delivery.acked() < machine_->head()) return false;
+  }
+  return true;
+}
+
+// What somebody does who sees to it that everything drains.
+void World::operate() {
+  schedule(kOperatorPause, What::operator_acts);
+  if (!machine_ || stopping_) return;
+  for (std::size_t i = 0; i < sinks_.size(); ++i) {
+    const recovery::SinkState& state = machine_->wanted().sinks[i];
+    if (!state.parked.empty() && sinks_[i].rolled_back()) {
+      reset_sink(i);
+    } else if (!state.parked.empty() || state.paused) {
+      command(recovery::SinkCommand::resume, i);
+    }
+  }
+  if (machine_->halted()) clear_halt();
+}
+
+void World::command(recovery::SinkCommand command, std::size_t sink) {
+  requests_.push_back(next_request_);
+  tell(event::SinkCommanded{next_request_++, SinkId{static_cast<std::uint32_t>(sink)}, command});
+}
+
+void World::reset_sink(std::size_t sink) {
+  event::SinkReset reset{next_request_, SinkId{static_cast<std::uint32_t>(sink)}, std::nullopt};
+  if (const auto last = sinks_[sink].last(); last && (!faults_on_ || random_.chance(0.8))) {
+    reset.from = Position{last->epoch, last->sequence + 1};
+    if (faults_on_) reset.from->sequence -= random_.below(std::min<std::uint64_t>(8, last->sequence));
+  }
+  requests_.push_back(next_request_++);
+  tell(reset);
+}
+
+void World::clear_halt() {
+  event::HaltCleared clear{next_request_, true, Millis(60'000), 100'000};
+  if (!faults_on_) clear.extend_time = Millis(1'000'000'000);
+  requests_.push_back(next_request_++);
+  tell(clear);
+}
+
+// A completion of something that is over: the machine must not take it for the present.
+void World::stale_event() {
+  const SinkId sink{static_cast<std::uint32_t>(random_.below(sinks_.size()))};
+  const std::uint64_t now = value_of(machine_->delivery(sink).attempt());
+  const Attempt old{now == 0 ? 0 : now - 1 - random_.below(std::min<std::uint64_t>(now, 3))};
+  switch (random_.below(8)) {
+    case 0: return tell(event::SinkConnected{sink, old, Position{1, 5}});
+    case 1: return tell(event::SinkLost{sink, old, recovery::SinkLoss::broken});
+    case 2: return tell(event::SinkAcked{sink, old, random_.below(machine_->head() + 3)});
+    case 3: return tell(event::SinkRejected{sink, old, 1, 1, 10, "stale"});
+    case 4: return tell(event::Written{0, recovery::WriteOutcome::ok});
+    case 5: return tell(event::LatchWritten{0, true});
+    case 6: return tell(event::ReadDone{sink, 0, true, {}, std::nullopt});
+    default: return tell(event::Located{sink, 0, 7, 7});
+  }
+}
+
+const Record& World::record(Offset offset) const {
+  require(offset >= records_first_ && offset < records_first_ + records_.size(),
+          "no such record in this process: offset", offset);
+  return records_[offset - records_first_];
+}
+
+Offset World::offset_of(Position position) const {
+  return machine_->epochs().offset_of(position).value_or(0);
+}
+
+Offset World::stored_cursor(std::size_t sink) const {
+  return journal_.state() == nullptr ? 0 : journal_.state()->sinks[sink].cursor;
+}
+
+std::optional<std::uint64_t> World::end_of_epoch(std::uint64_t number) const {
+  const auto& epochs = machine_->wanted().epochs;
+  for (std::size_t i = 0; i + 1 < epochs.size(); ++i) {
+    if (epochs[i].number == number) return epochs[i + 1].base - epochs[i].base;
+  }
+  return std::nullopt;
+}
+
+}  // namespace spillway::simulation

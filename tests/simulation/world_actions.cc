@@ -1,0 +1,365 @@
+// What the machine asks for, carried out as the broker does.
+#include <algorithm>
+#include <utility>
+
+#include "tests/simulation/world.h"
+
+namespace spillway::simulation {
+
+namespace action = recovery::action;
+namespace event = recovery::event;
+using recovery::BlockInfo;
+using recovery::Millis;
+
+void World::execute(const recovery::Action& action) {
+  std::visit([this](const auto& a) { run(a); }, action);
+}
+
+// --- producers ------------------------------------------------------------------------------------
+
+void World::push_block(Offset first, std::uint64_t count, std::uint64_t running_bytes) {
+  const Offset end = records_first_ + records_.size();
+  BlockInfo block;
+  block.first = first;
+  block.last = first + count - 1;
+  for (Offset o = first; o < end; ++o) block.bytes += record(o).info.bytes;
+  block.running_bytes = running_bytes;
+  block.arrived = now_;
+  block.received = wall_;
+  block.ends_clean = !records_.back().info.open;
+  block.inside_record = records_.back().info.inside_record;
+  require(window_.empty() || window_.back().last + 1 == first, "a hole in the window");
+  window_.push_back(block);
+  window_bytes_ += block.bytes;
+  max_block_bytes_ = std::max(max_block_bytes_, block.bytes);
+}
+
+void World::run(const action::Admit& a) {
+  require(batch_ != nullptr, "admitted without a batch at hand");
+  require(a.count > 0 && a.skip + a.count <= batch_->size(), "admitted more than there is");
+  if (records_.empty()) records_first_ = a.first;
+  require(a.first == records_first_ + records_.size(), "admitted with a gap: offset", a.first);
+  for (std::uint64_t i = 0; i < a.count; ++i) {
+    const Record& record = (*batch_)[a.skip + i];
+    const Position at{a.position.epoch, a.position.sequence + i};
+    require(record.at == at, "admitted under another position:", record.at, "as", at);
+    require(!halted_before_ || record.info.continues, "admitted while halted:", at);
+    for (const Sink& sink : sinks_) {
+      require(!sink.holds_other(record), "a fork: a sink holds other content at", at);
+    }
+    require(promised_.empty() || promised_.back().at < at, "admitted again after it was safe:", at);
+    records_.push_back(record);
+  }
+  push_block(a.first, a.count, a.running_bytes);
+  if (tracing()) {
+    trace("  admit ", a.position, " +", a.count, " offset ", a.first, " session ",
+          value_of(a.session));
+  }
+}
+
+void World::run(const action::Duplicate& a) {
+  if (tracing()) trace("  duplicate offset ", a.first, " +", a.count);
+}
+
+void World::run(const action::Discard& a) {
+  require(batch_ != nullptr && a.count <= batch_->size(), "discarded without a batch at hand");
+  const Record& record = (*batch_)[batch_->size() - a.count];
+  if (tracing()) trace("  discard from ", record.at, " +", a.count);
+  // G12: what continues an accepted group is never refused.
+  const bool next = machine_->epochs().offset_of(record.at) == machine_->head() + 1;
+  const bool continues = next && !records_.empty() && record.info.continues &&
+                         records_.back().info.open && records_.back().at.epoch == record.at.epoch;
+  require(!continues || stopping_, "a record that continues a group was discarded:", record.at);
+}
+
+void World::run(const action::AdmitSkip& a) {
+  if (records_.empty()) records_first_ = a.first;
+  require(a.first == records_first_ + records_.size(), "a skip with a gap: offset", a.first);
+  for (std::uint64_t i = 0; i < a.count; ++i) {
+    Record record;
+    record.at = {a.position.epoch, a.position.sequence + i};
+    record.skip = a.reason;
+    records_.push_back(record);
+  }
+  push_block(a.first, a.count, a.running_bytes);
+  if (tracing()) trace("  admit skip ", a.position, " +", a.count, " offset ", a.first);
+}
+
+void World::run(const action::Welcome& a) {
+  if (tracing()) {
+    trace("  welcome session ", value_of(a.session), " held ", a.held, " safe ", a.safe,
+          a.halted.empty() ? "" : " halted");
+  }
+  const recovery::DurableState* stored = journal_.state();
+  require(stored != nullptr, "Welcome before anything was durable");
+  require(stored->generation >= a.generation, "Welcome before its generation was durable");
+  require(!stored->epochs.empty() && stored->epochs.back().number >= a.held.epoch,
+          "Welcome names an epoch that is not durable:", a.held);
+  if (!welcomed_ && !stored->open) {
+    require(stored->checkpoint >= offset_of(a.held) || machine_->head() > stored->checkpoint,
+            "Welcome before held was durable:", a.held);
+  }
+  welcomed_ = true;
+  told_safe_ = a.safe;
+  promise(a.safe);
+  producer_.on(a);
+}
+
+void World::run(const action::Reject& a) {
+  if (tracing()) trace("  reject ", static_cast<int>(a.code), " ", a.text);
+  producer_.on(a);
+}
+
+void World::run(const action::Finish& a) { producer_.on(a); }
+void World::run(const action::Cut& a) { producer_.on(a); }
+
+void World::run(const action::Acknowledge& a) {
+  if (tracing()) trace("  acknowledge safe ", a.safe, " taken ", a.taken);
+  require(a.safe >= told_safe_, "an acknowledgement went back to", a.safe, "from", told_safe_);
+  require(a.taken <= a.safe, "taken goes beyond safe");
+  told_safe_ = a.safe;
+  promise(a.safe);
+  check_taken(a.taken);
+  producer_.acknowledge(a.safe);
+}
+
+void World::run(const action::Halt& a) {
+  if (tracing()) trace("  halt: ", recovery::name_of(a.causes.front().kind));
+  require(!a.causes.empty() && machine_->halted(), "a halt without a cause");
+  const bool durable = std::ranges::all_of(a.causes, [&](const recovery::HaltCause& cause) {
+    return std::ranges::any_of(journal_.latch, [&](const recovery::HaltCause& c) {
+      return c.kind == cause.kind && c.sink == cause.sink;
+    });
+  });
+  require(durable || (latch_asked_ && now_ - *latch_asked_ >= Millis(1000)),
+          "the producer hears of a halt before its latch is durable");
+  for (const auto& cause : a.causes) ++counts_.halts[static_cast<std::size_t>(cause.kind)];
+  producer_.halt();
+}
+
+void World::run(const action::Resume& a) {
+  if (tracing()) trace("  resume ", a.held);
+  require(!machine_->halted(), "resumed while a cause is left");
+  producer_.resume(a.held);
+}
+
+// --- window and journal ---------------------------------------------------------------------------
+
+void World::run(const action::Evict& a) {
+  if (tracing()) trace("  evict through ", a.through);
+  while (!window_.empty() && window_.front().last <= a.through) {
+    const BlockInfo& block = window_.front();
+    const bool durable = journal_.holds(block.last);
+    for (std::size_t i = 0; !durable && i < sinks_.size(); ++i) {
+      // G9: gone from memory, so every sink has it, or policy let it pass.
+      for (Offset o = block.first; o <= block.last; ++o) {
+        require(covered(i, record(o)), "evicted what a sink lacks:", record(o).at, "sink", i);
+      }
+    }
+    window_bytes_ -= block.bytes;
+    window_.pop_front();
+  }
+}
+
+void World::run(const action::Write& a) {
+  require(!commit_, "a second write while one is under way");
+  Journal::Commit commit;
+  commit.id = a.id;
+  commit.state = a.state;
+  commit.watermark = a.watermark;
+  commit.losses = a.losses;
+  commit.dead_letters = a.dead_letters;
+  commit.use_group_reserve = a.use_group_reserve;
+  if (a.append_last != 0) {
+    require(a.append_first <= a.append_last, "an empty append");
+    require(!window_.empty() && window_.front().first <= a.append_first &&
+                window_.back().last >= a.append_last,
+            "append of what is not in the window: from", a.append_first, "to", a.append_last);
+    for (BlockInfo block : window_) {
+      if (block.last < a.append_first || block.first > a.append_last) continue;
+      require(block.last <= a.append_last, "an append ends inside a block");
+      if (block.first < a.append_first) {
+        block.first = a.append_first;
+        block.bytes = 0;
+        for (Offset o = block.first; o <= block.last; ++o) block.bytes += record(o).info.bytes;
+      }
+      commit.blocks.push_back(block);
+    }
+    for (Offset o = a.append_first; o <= a.append_last; ++o) commit.records.push_back(record(o));
+  }
+  if (tracing()) {
+    trace("  write ", a.id, " append ", a.append_first, "-", a.append_last, " ",
+          a.state->open ? "open" : "closed", " first ", a.state->first, " closed_end ",
+          a.state->closed_end, " checkpoint ", a.state->checkpoint, " cursor ",
+          a.state->sinks.front().cursor, " watermark ", a.watermark, " losses ", a.losses.size());
+  }
+  commit_ = std::move(commit);
+  schedule(random_.delay(), What::commit_done, 0, a.id);
+}
+
+void World::finish_commit(std::uint64_t id) {
+  if (!commit_ || commit_->id != id) return;
+  const Journal::Commit commit = std::move(*commit_);
+  commit_.reset();
+  using recovery::WriteOutcome;
+  if (journal_down_) return tell(event::Written{id, WriteOutcome::failed});
+  if (hit(Fault::write_failed)) {
+    if (random_.chance(0.5)) journal_.apply(commit);
+    custody_dirty_ = true;
+    journal_down_ = true;
+    schedule(Millis(random_.below(3000)), What::reopened);
+    const bool down_first = random_.chance(0.5);
+    if (down_first) tell(event::JournalDown{});
+    tell(event::Written{id, WriteOutcome::failed});
+    if (!down_first && machine_) tell(event::JournalDown{});
+    return;
+  }
+  if (disk_full_ && !commit.use_group_reserve &&
+      (!commit.blocks.empty() || !commit.dead_letters.empty())) {
+    const auto outcome = random_.chance(0.5) ? WriteOutcome::disk_bound : WriteOutcome::min_free;
+    return tell(event::Written{id, outcome});
+  }
+  journal_.apply(commit);
+  custody_dirty_ = true;
+  if (tracing()) trace("committed ", id);
+  tell(event::Written{id, WriteOutcome::ok});
+}
+
+void World::reopen_journal() {
+  if (hit(Fault::write_failed)) {
+    schedule(Millis(random_.below(8000)), What::reopened);
+    return;
+  }
+  journal_down_ = false;
+  event::JournalReopened reopened;
+  if (journal_.state() != nullptr) reopened.state = *journal_.state();
+  reopened.end = journal_.end();
+  if (tracing()) trace("REOPENED end ", reopened.end);
+  tell(reopened);
+}
+
+void World::run(const action::Trim&) { journal_.trim(); }
+
+void World::run(const action::WriteLatch& a) {
+  latching_ = a.causes;
+  latch_id_ = a.id;
+  if (!latch_asked_) latch_asked_ = now_;
+  Millis delay = random_.delay() / 8;
+  if (hit(Fault::latch_slow)) delay = Millis(random_.below(4000));
+  schedule(delay, What::latch_done, 0, a.id, hit(Fault::latch_failed) ? 0 : 1);
+}
+
+void World::run(const action::Read& a) {
+  PendingRead read;
+  read.id = a.id;
+  read.sink = value_of(a.sink);
+  read.done = {a.sink, a.id, false, {}, std::nullopt};
+  if (!journal_down_ && !hit(Fault::read_failed)) {
+    auto blocks = journal_.read(a.from, a.through, std::min(a.max_bytes, random_.below(2000)));
+    read.done.ok = true;
+    read.done.blocks = std::move(blocks.blocks);
+    read.done.lost = blocks.lost;
+  }
+  std::erase_if(reads_, [&](const PendingRead& r) { return r.sink == read.sink && r.id + 4 < a.id; });
+  reads_.push_back(std::move(read));
+  schedule(random_.delay() / 4, What::read_done, value_of(a.sink), a.id);
+}
+
+void World::run(const action::Locate& a) {
+  locates_.push_back(a);
+  schedule(random_.delay(), What::located, value_of(a.sink), a.id);
+}
+
+// --- sinks ----------------------------------------------------------------------------------------
+
+void World::run(const action::Connect& a) { sinks_[value_of(a.sink)].connect(a.attempt); }
+void World::run(const action::Close& a) { sinks_[value_of(a.sink)].close(a.attempt); }
+
+void World::run(const action::Send& a) {
+  if (tracing()) {
+    trace("  send sink ", value_of(a.sink), " ", a.first, "-", a.last,
+          a.source == recovery::Source::memory ? " memory" : " journal");
+  }
+  require(a.last <= machine_->head(), "sent beyond the head");
+  if (a.source == recovery::Source::memory) {
+    require(!window_.empty() && window_.front().first <= a.first && window_.back().last >= a.last,
+            "sent from memory what is not in the window: from", a.first);
+  } else {
+    const auto read = std::ranges::find_if(reads_, [&](const PendingRead& r) {
+      return r.sink == value_of(a.sink) && r.id == a.read_id;
+    });
+    require(read != reads_.end() && read->done.ok, "sent from a read that was not answered");
+    const auto& blocks = read->done.blocks;
+    require(!blocks.empty() && blocks.front().first <= a.first && blocks.back().last >= a.last,
+            "sent what was not read: from", a.first);
+  }
+  const auto& policy = plan_.policy.sinks[value_of(a.sink)];
+  const auto& delivery = machine_->delivery(a.sink);
+  require(delivery.in_flight_bytes() <=
+              policy.max_in_flight + max_block_bytes_ + plan_.producer.bytes_max * 64,
+          "more in flight to a sink than its limit and one record");
+  sinks_[value_of(a.sink)].send(a.attempt, a.first, a.last, std::nullopt);
+}
+
+void World::run(const action::SendSkip& a) {
+  if (tracing()) trace("  send skip sink ", value_of(a.sink), " ", a.first, "-", a.last);
+  for (Offset o = a.first; o <= a.last; ++o) {
+    require(journal_.ledgered(value_of(a.sink), position_of(o)),
+            "a skip without a durable ledger entry:", position_of(o), "sink", value_of(a.sink));
+  }
+  sinks_[value_of(a.sink)].send(a.attempt, a.first, a.last, a.reason);
+}
+
+void World::run(const action::Moved& a) {
+  if (tracing()) {
+    trace("  sink ", value_of(a.sink), " ", recovery::name_of(a.from), " -> ",
+          recovery::name_of(a.to), " (", recovery::name_of(a.cause), ")");
+  }
+  ++counts_.delivery[{static_cast<int>(a.from), static_cast<int>(a.to), static_cast<int>(a.cause)}];
+  if (a.to != recovery::State::parked || a.cause != recovery::Cause::parked) return;
+  const std::string& why = machine_->wanted().sinks[value_of(a.sink)].parked;
+  const bool rejected = why.find("refused") != std::string::npos;
+  require(rejected || sinks_[value_of(a.sink)].rolled_back(),
+          "a sink that told the truth was parked:", why);
+}
+
+void World::run(const action::CoverageMoved& a) {
+  if (tracing()) {
+    trace("  coverage ", recovery::name_of(a.from), " -> ", recovery::name_of(a.to), " first ",
+          a.first, " end ", a.end);
+  }
+  ++counts_.coverage[static_cast<std::size_t>(a.from)][static_cast<std::size_t>(a.to)];
+}
+
+void World::run(const action::Lost& a) {
+  ++counts_.losses[static_cast<std::size_t>(a.loss.reason)];
+  if (tracing()) {
+    trace("  lost ", a.loss.sink, " ", a.loss.first, "-", a.loss.last, " ", name_of(a.loss.reason));
+  }
+}
+
+void World::run(const action::Note& a) {
+  if (tracing()) trace("  note ", a.text);
+}
+
+void World::run(const action::Reply& a) {
+  const auto request = std::ranges::find(requests_, a.request);
+  require(request != requests_.end(), "an answer to nobody's question:", a.request);
+  requests_.erase(request);
+  if (tracing()) trace("  reply ", a.request, " ", a.text);
+}
+
+void World::run(const action::StopDone&) {
+  require(stopping_, "stopped without being asked");
+  if (tracing()) trace("STOPPED");
+  check_stopped();
+  commit_.reset();
+  for (Sink& sink : sinks_) sink.lose_broker();
+  producer_.lose_broker();
+  requests_.clear();
+  stopping_ = false;
+  retired_ = std::move(machine_);
+  schedule(random_.delay(), What::start_broker);
+}
+
+}  // namespace spillway::simulation
