@@ -87,6 +87,9 @@ rocksdb::ColumnFamilyOptions stream_options(const StoreContext& context) {
 rocksdb::ColumnFamilyOptions small_options(const StoreContext& context) {
   rocksdb::ColumnFamilyOptions options;
   options.write_buffer_size = kMiB;
+  // These are written out with every memtable of a stream and queue behind it: with as few as the
+  // streams have they would stop the writes first.
+  options.max_write_buffer_number = 16;
   options.compression = rocksdb::kNoCompression;
   options.target_file_size_base = 4 * kMiB;  // a compaction holds little of it twice
   options.max_bytes_for_level_base = 16 * kMiB;

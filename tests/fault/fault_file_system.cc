@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 
 namespace spillway::journal {
 
@@ -94,6 +95,16 @@ void FaultFileSystem::set_free_space(std::optional<std::uint64_t> bytes) {
   free_space_ = bytes;
 }
 
+void FaultFileSystem::hold_tables_until(int wal_files) {
+  const std::lock_guard lock(mutex_);
+  wal_files_to_come_ = wal_files;
+}
+
+void FaultFileSystem::wait_for_tables() {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::seconds(10), [this] { return wal_files_to_come_ <= 0; });
+}
+
 void FaultFileSystem::heal() {
   const std::lock_guard lock(mutex_);
   faults_.clear();
@@ -164,12 +175,15 @@ IOStatus FaultFileSystem::NewWritableFile(const std::string& path,
                                           std::unique_ptr<rocksdb::FSWritableFile>* file,
                                           IODebugContext* context) {
   IOStatus status = check(path, kCreate, nullptr);
+  if (kind_of(path) == kTable) wait_for_tables();
   if (status.ok()) status = target()->NewWritableFile(path, options, file, context);
   if (!status.ok()) return status;
   {
     const std::lock_guard lock(mutex_);
     files_[path] = {};
+    wal_files_to_come_ -= kind_of(path) == kWal ? 1 : 0;
   }
+  changed_.notify_all();
   *file = std::make_unique<FaultFile>(std::move(*file), path, *this);
   return status;
 }

@@ -6,6 +6,7 @@
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
 
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -50,6 +51,8 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
   void inject(Fault fault);
   int fired() const;
   void set_free_space(std::optional<std::uint64_t> bytes);
+  // Tables cannot be written until so many more WAL files were begun, or ten seconds have passed.
+  void hold_tables_until(int wal_files);
   void heal();  // no faults, power on, free space as it is
   // After everything is closed: rewrites what was not synced.
   void lose_unsynced(Tail tail);
@@ -83,7 +86,11 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
   void appended(const std::string& path, std::uint64_t bytes);
   void synced(const std::string& path);
 
+  void wait_for_tables();
+
   mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  int wal_files_to_come_ = 0;
   std::vector<Fault> faults_;
   std::map<std::string, Written> files_;
   std::optional<std::uint64_t> free_space_;

@@ -215,6 +215,21 @@ TEST(Reopening, EndsEverythingInAFailedGroupAsFailed) {
   });
 }
 
+TEST(SlowTables, HoldAppendsUpButAreNoFailure) {
+  in_child([] {
+    const TempDir dir;
+    Rig rig(dir.path());
+    rig.open();
+    EXPECT_EQ(rig.append_through(1), 0);
+    // Four memtables in wait of being written stop all writes; each begins a WAL file.
+    rig.system->hold_tables_until(4);
+    EXPECT_EQ(rig.append_through(250), 0);
+    EXPECT_EQ(rig.log.downs(), 0);
+    EXPECT_GT(rig.journal->stats().stall_seconds, 0);
+    rig.expect_all_there();
+  });
+}
+
 TEST(Stopping, DoesNotWaitForAReopeningThatIsFarAway) {
   in_child([] {
     const TempDir dir;
