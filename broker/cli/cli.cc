@@ -1,10 +1,12 @@
 #include "broker/cli/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <boost/json.hpp>
 #include <ostream>
 
 #include "broker/cli/commands.h"
+#include "broker/config/nearest.h"
 #include "broker/version.h"
 
 namespace spillway::cli {
@@ -262,6 +264,31 @@ class Builder {
   Parsed& parsed_;
 };
 
+// CLI11 would only say that a subcommand is required.
+std::optional<std::string> unknown_command(const CLI::App& app,
+                                           const std::vector<std::string>& arguments) {
+  const auto* at = &app;
+  for (const auto& argument : arguments) {
+    const auto commands = at->get_subcommands([](const CLI::App*) { return true; });
+    if (commands.empty() || argument.starts_with('-')) return std::nullopt;
+    const auto found = std::ranges::find(commands, argument, &CLI::App::get_name);
+    if (found != commands.end()) {
+      at = *found;
+      continue;
+    }
+    std::vector<std::string> names;
+    for (const auto* command : commands) names.push_back(command->get_name());
+    std::string text = "\"" + argument + "\" is not a command";
+    if (const auto near = config::nearest(argument, names); !near.empty()) {
+      return text + ", did you mean \"" + near + "\"?";
+    }
+    text += " (one of";
+    for (const auto& name : names) text += " " + name;
+    return text + ")";
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 int Context::fail(const std::string& message, int code) const {
@@ -289,11 +316,17 @@ int execute(const std::vector<std::string>& arguments, const Backend& backend,
   CLI::App app;
   app.name("spillway");
   const Builder builder(app, parsed);
+  const bool json = std::ranges::find(arguments, "--json") != arguments.end();
+  const Context unparsed{backend, output, json};
+  if (const auto unknown = unknown_command(app, arguments)) return unparsed.fail(*unknown, kUsage);
   try {
+    // CLI11 takes them from the back.
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::ParseError& error) {
-    // Help and version end here too, with 0.
-    return app.exit(error, output.out, output.err) == 0 ? kOk : kUsage;
+    const bool help = error.get_exit_code() == 0;  // or the version
+    if (!help && json) return unparsed.fail(error.what(), kUsage);
+    app.exit(error, output.out, output.err);
+    return help ? kOk : kUsage;
   }
   return parsed.action(Context{backend, output, parsed.json});
 }

@@ -146,6 +146,19 @@ TEST_F(Cli, wrong_arguments_exit_with_2_and_say_what_is_wrong) {
   }
 }
 
+TEST_F(Cli, a_command_that_is_not_there_names_the_nearest_one) {
+  EXPECT_EQ(run({"statsu"}).err,
+            "spillway: \"statsu\" is not a command, did you mean \"status\"?\n");
+  EXPECT_THAT(run({"sink", "paus", "s/k"}).err, HasSubstr("did you mean \"pause\"?"));
+  EXPECT_THAT(run({"journal", "zzzzzzzzz"}).err, HasSubstr("(one of status check cat)"));
+}
+
+TEST_F(Cli, wrong_arguments_are_json_too_if_json_is_asked_for) {
+  const auto ran = run({"publish", "--json"});
+  EXPECT_EQ(ran.code, kUsage);
+  EXPECT_THAT(std::string(parsed(ran.out).at("error").as_string()), HasSubstr("--connect"));
+}
+
 TEST_F(Cli, help_and_version_exit_with_0) {
   EXPECT_THAT(run({"--version"}).out, StartsWith("spillway "));
   EXPECT_EQ(run({"--version"}).code, kOk);
