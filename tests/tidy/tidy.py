@@ -229,7 +229,7 @@ def check_tree(files):
     places = paths | {str(parent) for path in paths for parent in Path(path).parents}
     for path in sorted(path for path in paths if path.endswith(".md")):
         for number, line in enumerate(files[path].split("\n"), 1):
-            for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", line):
+            for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", line):
                 place = os.path.normpath(os.path.join(os.path.dirname(path), target))
                 if place not in places:
                     offences.append((path, number, f"the link to {target} leads nowhere"))

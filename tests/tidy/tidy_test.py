@@ -124,7 +124,7 @@ class Tree(unittest.TestCase):
 
     def test_links_in_documents_lead_somewhere(self):
         files = {"README.md": "[a](wire/README.md) [b](https://example.org/x) [c](wire) [d](#e)",
-                 "wire/README.md": "[up](../README.md#top)"}
+                 "wire/README.md": "[up](../README.md#top)\n    [](const auto& x) {}"}
         self.assertEqual(tidy.check_tree(files), [])
         files["wire/README.md"] = "[gone](frames.md)"
         self.assertIn("frames.md leads nowhere", tidy.check_tree(files)[0][2])
