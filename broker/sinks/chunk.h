@@ -12,8 +12,8 @@
 
 namespace spillway::broker {
 
-// Small pieces are copied side by side into one buffer made once, because a gathering write costs more
-// per piece than a copy of a few hundred bytes; large ones are referenced. Not thread-safe.
+// Small pieces are copied side by side into one buffer made once, because a gathering write costs
+// more per piece than a copy of a few hundred bytes; large ones are referenced. Not thread-safe.
 class Chunk {
  public:
   static constexpr std::size_t kBytes = std::size_t{256} << 10;    // full() from here on
@@ -22,8 +22,8 @@ class Chunk {
 
   Chunk();
 
-  // `piece` must live until clear() if it is longer than kCopyBytes or the buffer is full: keep() its
-  // block.
+  // `piece` must live until clear() if it is longer than kCopyBytes or the buffer is full: keep()
+  // its block.
   void add(std::span<const std::byte> piece);
   // Four bytes, little-endian, before the first piece of a record. Requires !full().
   void add_length(std::uint32_t length);

@@ -64,8 +64,8 @@ void Connector::run() {
     try {
       endpoints_.emplace_back(asio::local::stream_protocol::endpoint(address_.path));
     } catch (const boost::system::system_error& error) {
-      asio::post(socket_.get_executor(),
-                 [self = shared_from_this(), text = error.code().message()] { self->finish(text); });
+      asio::post(socket_.get_executor(), [self = shared_from_this(),
+                                          text = error.code().message()] { self->finish(text); });
       return;
     }
     try_next({});

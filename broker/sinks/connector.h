@@ -19,9 +19,9 @@ using StreamSocket = boost::asio::generic::stream_protocol::socket;
 
 // For resolving and connecting together, over all addresses of a name.
 inline constexpr std::chrono::seconds kConnectTimeout{5};
-// An idle connection whose other end has vanished is noticed after idle + probes * interval. One with
-// something on its way is the machine's ack_timeout to notice; TCP_USER_TIMEOUT is not set, because it
-// would also end connections to receivers that are alive and slow.
+// An idle connection whose other end has vanished is noticed after idle + probes * interval. One
+// with something on its way is the machine's ack_timeout to notice; TCP_USER_TIMEOUT is not set,
+// because it would also end connections to receivers that are alive and slow.
 inline constexpr int kKeepaliveIdleSeconds = 10;
 inline constexpr int kKeepaliveIntervalSeconds = 5;
 inline constexpr int kKeepaliveProbes = 3;
@@ -29,8 +29,8 @@ inline constexpr int kKeepaliveProbes = 3;
 // Why reading or writing ended.
 std::string describe(const boost::system::error_code& error);
 
-// Operation: resolves, tries the addresses one after the other, calls `done` once: with an open socket,
-// or with a closed one and a text. cancel() makes sure that it is not called any more.
+// Operation: resolves, tries the addresses one after the other, calls `done` once: with an open
+// socket, or with a closed one and a text. cancel() makes sure that it is not called any more.
 // Concurrency: everything on the io_context's thread; `done` never runs inside start().
 class Connector : public std::enable_shared_from_this<Connector> {
  public:

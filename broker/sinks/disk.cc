@@ -33,11 +33,8 @@ Failure failure_of_errno(const std::string& what, LossCause otherwise) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-    case EISDIR:
-      cause = LossCause::refused;
-      break;
-    default:
-      break;
+    case EISDIR: cause = LossCause::refused; break;
+    default: break;
   }
   return {cause, what + ": " + std::generic_category().message(error)};
 }

@@ -29,8 +29,8 @@ struct Failure {
   std::string text;
 };
 
-// Of the call that just set errno: `refused` for what somebody must change (no space, no permission, ...),
-// `otherwise` for the rest.
+// Of the call that just set errno: `refused` for what somebody must change (no space, no
+// permission, ...), `otherwise` for the rest.
 Failure failure_of_errno(const std::string& what, LossCause otherwise);
 
 // Writes all of `pieces` at `offset`; changes them.

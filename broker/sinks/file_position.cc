@@ -129,7 +129,8 @@ std::optional<Failure> PositionFile::store(const FilePosition& position) {
   Slot slot = encode(position, counter);
   iovec piece{slot.data(), slot.size()};
   const auto at = static_cast<off_t>((counter % 2) * kSlotDistance);
-  if (auto failure = write_all(disk_, file_.get(), {&piece, 1}, at, "cannot write " + path_.string())) {
+  if (auto failure =
+          write_all(disk_, file_.get(), {&piece, 1}, at, "cannot write " + path_.string())) {
     return failure;
   }
   if (disk_.fdatasync(file_.get()) != 0) {

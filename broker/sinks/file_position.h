@@ -12,9 +12,9 @@
 namespace spillway::broker {
 
 struct FilePosition {
-  Position position;                                  // of the last record taken; {0, 0}: none yet
-  std::uint64_t length = 0;                           // of the file through it
-  std::uint32_t tail_crc = 0;                         // CRC-32C of the kTailBytes before `length`
+  Position position;           // of the last record taken; {0, 0}: none yet
+  std::uint64_t length = 0;    // of the file through it
+  std::uint32_t tail_crc = 0;  // CRC-32C of the kTailBytes before `length`
   config::Framing framing = config::Framing::lines;
   friend bool operator==(const FilePosition&, const FilePosition&) = default;
 };

@@ -81,9 +81,9 @@ void FileSink::connect(ConnectHint hint) {
     if (!error && self != nullptr && self->active_ && !self->connected_ &&
         self->attempt_ == attempt) {
       self->end_attempt();
-      self->events_.lost(attempt, LossCause::connect_failed,
-                         "the disk did not answer within " +
-                             std::to_string(kFileOpenTimeout.count()) + " s");
+      self->events_.lost(
+          attempt, LossCause::connect_failed,
+          "the disk did not answer within " + std::to_string(kFileOpenTimeout.count()) + " s");
     }
   });
 }
@@ -185,8 +185,8 @@ void FileSink::work(const std::shared_ptr<Shared>& shared) {
   post(shared, {{}, {}, {}, true});
 }
 
-// Requires the mutex: the sink takes it before it goes, so that nothing is posted to an io_context that
-// may be gone with it.
+// Requires the mutex: the sink takes it before it goes, so that nothing is posted to an io_context
+// that may be gone with it.
 void FileSink::post(const std::shared_ptr<Shared>& shared, Report report) {
   if (shared->io == nullptr) {
     return;

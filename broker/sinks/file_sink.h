@@ -20,7 +20,8 @@ inline constexpr std::chrono::seconds kFileOpenTimeout{5};
 
 // Operation: a worker thread owns the FileWriter; everything queued is one group, one sync.
 // Concurrency: see Sink. No call waits for the worker. A worker that hangs in the disk delays only
-// stop()'s callback; a sink that is destroyed meanwhile leaves it behind, and it touches nothing more.
+// stop()'s callback; a sink that is destroyed meanwhile leaves it behind, and it touches nothing
+// more.
 class FileSink final : public Sink {
  public:
   // `disk` must outlive the sink, and its worker if that was left behind.

@@ -106,8 +106,9 @@ std::optional<Failure> FileWriter::check_against(const FilePosition& stored) {
                    "file away to begin a new one");
   }
   if (stored.length > 0 && stored.framing != framing_) {
-    return refusal(path_.string() + " was begun with another framing: move it and its position file "
-                                    "away to begin a new one");
+    return refusal(path_.string() +
+                   " was begun with another framing: move it and its position file "
+                   "away to begin a new one");
   }
   if (size < stored.length) {
     return refusal(path_.string() + " is " + std::to_string(size) + " bytes long, and held " +
@@ -119,7 +120,8 @@ std::optional<Failure> FileWriter::check_against(const FilePosition& stored) {
       return Failure{LossCause::connect_failed, crc.error().message};
     }
     if (*crc != stored.tail_crc) {
-      return refusal(path_.string() + " does not end as it was written: it was changed or replaced");
+      return refusal(path_.string() +
+                     " does not end as it was written: it was changed or replaced");
     }
   }
   return {};
@@ -186,8 +188,8 @@ FileWriter::Committed FileWriter::commit(std::span<const BlockPtr> blocks) {
   if (refused_) {
     result.refused = std::move(refused_);
     refused_.reset();
-    // A reader of the file must not see the beginning of a record that will not come. If this fails the
-    // next open() does it.
+    // A reader of the file must not see the beginning of a record that will not come. If this fails
+    // the next open() does it.
     static_cast<void>(truncate(taken_.length));
   }
   return result;
@@ -222,11 +224,8 @@ std::optional<Failure> FileWriter::write_record(Offset offset, const wire::Recor
     }
   }
   switch (step) {
-    case PartTracker::Step::hold:
-      return {};
-    case PartTracker::Step::refuse:
-      refused_ = tracker_.refused();
-      return {};
+    case PartTracker::Step::hold: return {};
+    case PartTracker::Step::refuse: refused_ = tracker_.refused(); return {};
     case PartTracker::Step::whole:
       if (!lines) {
         chunk_.add_length(static_cast<std::uint32_t>(record.payload.size()));
@@ -239,8 +238,7 @@ std::optional<Failure> FileWriter::write_record(Offset offset, const wire::Recor
       }
       break;
     case PartTracker::Step::continues:
-    case PartTracker::Step::completes:
-      break;
+    case PartTracker::Step::completes: break;
   }
   chunk_.add(record.payload);
   if (step == PartTracker::Step::whole || step == PartTracker::Step::completes) {

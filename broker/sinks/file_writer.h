@@ -1,4 +1,5 @@
-// FileWriter: the blocking half of the file sink. README.md has the order of its writes and why it holds.
+// FileWriter: the blocking half of the file sink. README.md has the order of its writes and why it
+// holds.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@
 
 namespace spillway::broker {
 
-// Operation: open(), then commit() one group after the other; after a failure or a refusal, open() again.
+// Operation: open(), then commit() one group after the other; after a failure or a refusal, open()
+// again.
 // Concurrency: not thread-safe; every call may block for as long as the disk likes.
 class FileWriter {
  public:
@@ -38,8 +40,8 @@ class FileWriter {
   Opened open();
   bool is_open() const { return static_cast<bool>(file_); }
   void close();
-  // Writes the blocks, syncs, stores the position. A record in parts is written as its parts come, and
-  // taken with its last one.
+  // Writes the blocks, syncs, stores the position. A record in parts is written as its parts come,
+  // and taken with its last one.
   Committed commit(std::span<const BlockPtr> blocks);
 
  private:
@@ -65,11 +67,11 @@ class FileWriter {
   FileHandle file_;
   PartTracker tracker_;
   Chunk chunk_;
-  std::uint64_t end_ = 0;             // of what was written; the chunk goes here
+  std::uint64_t end_ = 0;                      // of what was written; the chunk goes here
   std::optional<std::uint64_t> record_start_;  // of the record in parts that is being written
-  std::uint64_t synced_length_ = 0;   // of the data that is durable
-  FilePosition taken_;                // through the last whole record or skip
-  std::optional<Offset> taken_through_;  // set when taken_ is ahead of the position file
+  std::uint64_t synced_length_ = 0;            // of the data that is durable
+  FilePosition taken_;                         // through the last whole record or skip
+  std::optional<Offset> taken_through_;        // set when taken_ is ahead of the position file
   std::optional<Refused> refused_;
 };
 

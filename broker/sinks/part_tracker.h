@@ -20,10 +20,10 @@ struct Refused {
   std::string text;
 };
 
-// Joins parts into records and finds those that cannot be framed: a newline in `lines`, more than 32
-// bits of length in `length_prefixed`, parts that are missing. The refusal of a record in parts waits
-// for its last part, so that it names all of them. A record whose producer never finished it is
-// abandoned: it is none, and goes nowhere. One per attempt; not thread-safe.
+// Joins parts into records and finds those that cannot be framed: a newline in `lines`, more than
+// 32 bits of length in `length_prefixed`, parts that are missing. The refusal of a record in parts
+// waits for its last part, so that it names all of them. A record whose producer never finished it
+// is abandoned: it is none, and goes nowhere. One per attempt; not thread-safe.
 class PartTracker {
  public:
   enum class Step {

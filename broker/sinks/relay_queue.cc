@@ -26,9 +26,8 @@ std::uint64_t records_within(const Block& block, std::uint64_t bytes) {
 
 }  // namespace
 
-RelayQueue::RelayQueue(Position held, Position safe, Limits limits,
-                       std::vector<Position> epoch_ends)
-    : held_(held), safe_(safe), limits_(limits), epoch_ends_(std::move(epoch_ends)) {}
+RelayQueue::RelayQueue(Position held, Position safe, Limits limits)
+    : held_(held), safe_(safe), limits_(limits) {}
 
 void RelayQueue::push(const std::vector<BlockPtr>& blocks) {
   queue_.insert(queue_.end(), blocks.begin(), blocks.end());
@@ -79,15 +78,12 @@ BlockPtr RelayQueue::take_piece(Offset last) {
   return piece;
 }
 
+// The receiver is where it said it was, or at what it was sent last.
 std::optional<Position> RelayQueue::previous_of(const Block& block) const {
-  if (block.position.sequence != 1) {
+  const Position previous = last_sent_.value_or(held_);
+  if (block.position.sequence != 1 || previous.epoch == block.position.epoch ||
+      previous == Position{}) {
     return {};
-  }
-  std::optional<Position> previous = last_sent_;
-  for (const Position& end : epoch_ends_) {
-    if (end.epoch < block.position.epoch && end.sequence > 0 && (!previous || end > *previous)) {
-      previous = end;
-    }
   }
   return previous;
 }

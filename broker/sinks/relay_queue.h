@@ -12,8 +12,9 @@
 
 namespace spillway::broker {
 
-// Sans-IO half of a SpillwayConnection, from its Welcome on. Records through `held` are not sent, because
-// the receiver has them; they are followed until they are safe like all others. Not thread-safe.
+// Sans-IO half of a SpillwayConnection, from its Welcome on. Records through `held` are not sent,
+// because the receiver has them; they are followed until they are safe like all others. Not
+// thread-safe.
 class RelayQueue {
  public:
   struct Limits {
@@ -27,8 +28,7 @@ class RelayQueue {
   };
 
   RelayQueue() = default;
-  // `epoch_ends` as in ConnectHint.
-  RelayQueue(Position held, Position safe, Limits limits, std::vector<Position> epoch_ends);
+  RelayQueue(Position held, Position safe, Limits limits);
 
   void push(const std::vector<BlockPtr>& blocks);
   // The next frame; nothing if there is none or it has to wait for an acknowledgement.
@@ -59,9 +59,8 @@ class RelayQueue {
   Position held_;
   Position safe_;
   Limits limits_;
-  std::vector<Position> epoch_ends_;
   std::deque<BlockPtr> queue_;
-  std::deque<Run> runs_;  // sent, or held, and not safe
+  std::deque<Run> runs_;         // sent, or held, and not safe
   std::uint64_t in_flight_ = 0;  // bytes of runs_
   std::optional<Position> last_sent_;
   std::optional<Position> too_large_;

@@ -100,8 +100,8 @@ void SpillwayConnection::on_connected(StreamSocket socket, std::string error) {
   timer_.expires_after(kWelcomeTimeout);
   timer_.async_wait([self = shared_from_this()](error_code result) {
     if (!result && self->state_ == State::greeting) {
-      self->lose(LossCause::connect_failed, "no Welcome within " +
-                                                std::to_string(kWelcomeTimeout.count()) + " s");
+      self->lose(LossCause::connect_failed,
+                 "no Welcome within " + std::to_string(kWelcomeTimeout.count()) + " s");
     }
   });
   say_hello();
@@ -133,25 +133,23 @@ void SpillwayConnection::say_hello() {
 
 void SpillwayConnection::read() {
   const std::span<std::byte> room = reader_.prepare();
-  socket_.async_read_some(asio::buffer(room.data(), room.size()),
-                          [self = shared_from_this()](error_code error, std::size_t bytes) {
-                            if (self->state_ == State::closed) {
-                              return;
-                            }
-                            if (error) {
-                              self->lose(self->state_ == State::greeting
-                                             ? LossCause::connect_failed
-                                             : LossCause::broken,
-                                         self->write_error_.empty() ? describe(error)
-                                                                    : self->write_error_);
-                              return;
-                            }
-                            self->silent_intervals_ = 0;
-                            self->reader_.commit(bytes);
-                            if (self->read_frames()) {
-                              self->read();
-                            }
-                          });
+  socket_.async_read_some(asio::buffer(room.data(), room.size()), [self = shared_from_this()](
+                                                                      error_code error,
+                                                                      std::size_t bytes) {
+    if (self->state_ == State::closed) {
+      return;
+    }
+    if (error) {
+      self->lose(self->state_ == State::greeting ? LossCause::connect_failed : LossCause::broken,
+                 self->write_error_.empty() ? describe(error) : self->write_error_);
+      return;
+    }
+    self->silent_intervals_ = 0;
+    self->reader_.commit(bytes);
+    if (self->read_frames()) {
+      self->read();
+    }
+  });
 }
 
 // False when the connection has ended.
@@ -183,17 +181,10 @@ void SpillwayConnection::on_frame(std::span<const std::byte> bytes) {
   using Kind = v1::Frame::FrameCase;
   const Kind kind = frame->frame_case();
   switch (kind) {
-    case Kind::kPing:
-      write_control(wire::encode_pong(frame->ping().nonce()));
-      return;
-    case Kind::kPong:
-      return;
-    case Kind::kReject:
-      on_reject(frame->reject());
-      return;
-    case Kind::kGoodbye:
-      on_goodbye(frame->goodbye());
-      return;
+    case Kind::kPing: write_control(wire::encode_pong(frame->ping().nonce())); return;
+    case Kind::kPong: return;
+    case Kind::kReject: on_reject(frame->reject()); return;
+    case Kind::kGoodbye: on_goodbye(frame->goodbye()); return;
     case Kind::kWelcome:
       if (state_ == State::greeting) {
         on_welcome(frame->welcome());
@@ -220,8 +211,7 @@ void SpillwayConnection::on_frame(std::span<const std::byte> bytes) {
         return;
       }
       break;
-    default:
-      break;
+    default: break;
   }
   lose(LossCause::protocol, "a receiver must not send frame " + std::to_string(kind) + " here");
 }
@@ -249,7 +239,7 @@ void SpillwayConnection::on_welcome(const v1::Welcome& welcome) {
   }
   const RelayQueue::Limits limits{welcome.max_frame_bytes() - wire::kMaxBatchHeaderBytes,
                                   welcome.max_in_flight_bytes()};
-  queue_ = RelayQueue(held, safe, limits, hint_.epoch_ends);
+  queue_ = RelayQueue(held, safe, limits);
   state_ = State::open;
   events_.connected(hint_.attempt,
                     safe == Position{} ? std::nullopt : std::optional<Position>(safe));
@@ -275,8 +265,8 @@ void SpillwayConnection::settle() {
 
 void SpillwayConnection::on_reject(const v1::Reject& reject) {
   const auto code = static_cast<wire::RejectCode>(reject.code());
-  std::string text = "the receiver refuses (" + std::string(wire::name_of(code)) +
-                     "): " + reject.text();
+  std::string text =
+      "the receiver refuses (" + std::string(wire::name_of(code)) + "): " + reject.text();
   const bool about_record =
       !reject.retryable() && reject.has_position() &&
       (code == wire::RejectCode::record || code == wire::RejectCode::too_large);
@@ -338,21 +328,20 @@ void SpillwayConnection::pump() {
   }
   writing_ = true;
   sent_since_ping_ = true;
-  asio::async_write(socket_, buffers_,
-                    [self = shared_from_this()](error_code error, std::size_t) {
-                      self->writing_ = false;
-                      if (self->state_ == State::closed) {
-                        return;
-                      }
-                      if (error) {
-                        // A Reject may wait to be read: the reading side ends the attempt.
-                        self->write_error_ = describe(error);
-                        error_code ignored;
-                        self->socket_.shutdown(StreamSocket::shutdown_both, ignored);
-                        return;
-                      }
-                      self->pump();
-                    });
+  asio::async_write(socket_, buffers_, [self = shared_from_this()](error_code error, std::size_t) {
+    self->writing_ = false;
+    if (self->state_ == State::closed) {
+      return;
+    }
+    if (error) {
+      // A Reject may wait to be read: the reading side ends the attempt.
+      self->write_error_ = describe(error);
+      error_code ignored;
+      self->socket_.shutdown(StreamSocket::shutdown_both, ignored);
+      return;
+    }
+    self->pump();
+  });
 }
 
 void SpillwayConnection::gather_blocks() {

@@ -28,17 +28,17 @@ inline constexpr std::chrono::milliseconds kMaxRetryAfter{30000};
 
 // What outlives an attempt, in memory only.
 struct RelayMemory {
-  std::uint64_t generation = 0;  // as the receiver assigned it to this process
+  std::uint64_t generation = 0;    // as the receiver assigned it to this process
   bool name_newest_epoch = false;  // the receiver has gone beyond the epoch of the next record
   std::chrono::steady_clock::time_point not_before{};  // what a Goodbye asked for
 };
 
-// Operation: Hello, Welcome, then blocks as Batch frames of the bytes they are. The receiver's `safe` is
-// what it is trusted with; records between its `safe` and its `held` are kept out of the connection, and
-// acknowledged like those that were sent. When the receiver is halted the attempt ends, but the
-// connection stays to hear Resume, which becomes a nudge().
-// Concurrency: everything on the io_context's thread. Pending operations keep the connection alive, but
-// after close() it calls nobody.
+// Operation: Hello, Welcome, then blocks as Batch frames of the bytes they are. The receiver's
+// `safe` is what it is trusted with; records between its `safe` and its `held` are kept out of the
+// connection, and acknowledged like those that were sent. When the receiver is halted the attempt
+// ends, but the connection stays to hear Resume, which becomes a nudge().
+// Concurrency: everything on the io_context's thread. Pending operations keep the connection alive,
+// but after close() it calls nobody.
 class SpillwayConnection : public std::enable_shared_from_this<SpillwayConnection> {
  public:
   SpillwayConnection(boost::asio::io_context& io, config::SpillwaySink options, std::string token,

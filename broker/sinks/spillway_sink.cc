@@ -40,7 +40,8 @@ void SpillwaySink::connect(ConnectHint hint) {
   connection_->start();
 }
 
-// A Goodbye may say when to come back. Earlier attempts fail at once, and the time's end is a nudge.
+// A Goodbye may say when to come back. Earlier attempts fail at once, and the time's end is a
+// nudge.
 bool SpillwaySink::asked_to_wait(Attempt attempt) {
   if (std::chrono::steady_clock::now() >= memory_->not_before) {
     return false;
@@ -48,13 +49,13 @@ bool SpillwaySink::asked_to_wait(Attempt attempt) {
   if (!std::exchange(nudge_armed_, true)) {
     goodbye_timer_.expires_at(memory_->not_before);
     // An expiry that is queued already cannot be cancelled, hence `alive`.
-    goodbye_timer_.async_wait([this, alive = std::weak_ptr<int>(alive_)](
-                                  boost::system::error_code error) {
-      if (!error && !alive.expired()) {
-        nudge_armed_ = false;
-        events_.nudge();
-      }
-    });
+    goodbye_timer_.async_wait(
+        [this, alive = std::weak_ptr<int>(alive_)](boost::system::error_code error) {
+          if (!error && !alive.expired()) {
+            nudge_armed_ = false;
+            events_.nudge();
+          }
+        });
   }
   events_.lost(attempt, LossCause::refused, "the receiver asked to be left alone for a while");
   return true;

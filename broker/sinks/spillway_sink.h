@@ -15,8 +15,8 @@ namespace spillway::broker {
 class SpillwayConnection;
 struct RelayMemory;
 
-// See Sink for operation, threads and lifetime; each attempt is a SpillwayConnection. The token file is
-// read at every connect, so that a new token needs no restart.
+// See Sink for operation, threads and lifetime; each attempt is a SpillwayConnection. The token
+// file is read at every connect, so that a new token needs no restart.
 class SpillwaySink final : public Sink {
  public:
   SpillwaySink(boost::asio::io_context& io, config::SpillwaySink options, SinkEvents& events);

@@ -20,8 +20,8 @@ namespace {
 constexpr std::uint64_t kKernelGroupBytes = std::uint64_t{16} << 10;
 constexpr int kMaxDigits = 19;  // fits 64 bits without a check for overflow
 
-// Bytes in the send queue that the peer's kernel has not acknowledged; nothing when the connection is no
-// longer established, because then the answer means nothing.
+// Bytes in the send queue that the peer's kernel has not acknowledged; nothing when the connection
+// is no longer established, because then the answer means nothing.
 std::optional<std::uint64_t> unacknowledged_bytes(StreamSocket& socket) {
   int bytes = 0;
   if (::ioctl(socket.native_handle(), SIOCOUTQ, &bytes) != 0 || bytes < 0) {
@@ -122,8 +122,8 @@ void TcpConnection::pump() {
   settle(acks_.taken());
 }
 
-// The receiver's last acknowledgements may still wait to be read, and each of them saves a repeat: the
-// attempt ends when the reading side has come to its end.
+// The receiver's last acknowledgements may still wait to be read, and each of them saves a repeat:
+// the attempt ends when the reading side has come to its end.
 void TcpConnection::on_write_error(const error_code& error) {
   write_error_ = describe(error);
   error_code ignored;
@@ -203,12 +203,8 @@ void TcpConnection::take_record(const wire::RecordView& record) {
         count_bytes(offset_);
       }
       return;
-    case PartTracker::Step::hold:
-      drop_parts();
-      return;
-    case PartTracker::Step::refuse:
-      refuse();
-      return;
+    case PartTracker::Step::hold: drop_parts(); return;
+    case PartTracker::Step::refuse: refuse(); return;
   }
 }
 
@@ -251,19 +247,18 @@ void TcpConnection::drop_parts() {
 }
 
 void TcpConnection::read() {
-  socket_.async_read_some(asio::buffer(input_),
-                          [self = shared_from_this()](error_code error, std::size_t bytes) {
-                            if (self->events_ == nullptr) {
-                              return;
-                            }
-                            if (error) {
-                              self->lose(LossCause::broken, self->write_error_.empty()
-                                                                ? describe(error)
-                                                                : self->write_error_);
-                              return;
-                            }
-                            self->on_read(bytes);
-                          });
+  socket_.async_read_some(
+      asio::buffer(input_), [self = shared_from_this()](error_code error, std::size_t bytes) {
+        if (self->events_ == nullptr) {
+          return;
+        }
+        if (error) {
+          self->lose(LossCause::broken,
+                     self->write_error_.empty() ? describe(error) : self->write_error_);
+          return;
+        }
+        self->on_read(bytes);
+      });
 }
 
 void TcpConnection::on_read(std::size_t bytes) {

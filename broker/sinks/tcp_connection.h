@@ -29,9 +29,10 @@ namespace spillway::broker {
 inline constexpr std::chrono::milliseconds kKernelPoll{5};
 
 // Operation: one chunk is being written at a time; blocks wait in a queue and are framed when it is
-// their turn. Records that cannot be framed are refused once everything before them is acknowledged.
-// Concurrency: everything on the io_context's thread. Pending operations keep the connection alive, but
-// after close() or the end of the attempt it calls nobody.
+// their turn. Records that cannot be framed are refused once everything before them is
+// acknowledged.
+// Concurrency: everything on the io_context's thread. Pending operations keep the connection alive,
+// but after close() or the end of the attempt it calls nobody.
 class TcpConnection : public std::enable_shared_from_this<TcpConnection> {
  public:
   TcpConnection(boost::asio::io_context& io, const config::TcpSink& options, Attempt attempt,
@@ -81,7 +82,7 @@ class TcpConnection : public std::enable_shared_from_this<TcpConnection> {
   std::optional<Refused> refused_;
   Chunk chunk_;
 
-  AckMap acks_;                   // units: records, or bytes with acknowledge = kernel
+  AckMap acks_;                    // units: records, or bytes with acknowledge = kernel
   std::uint64_t group_bytes_ = 0;  // framed and not yet in acks_ (kernel only)
   Offset group_last_ = 0;
   std::uint64_t written_bytes_ = 0;

@@ -1,5 +1,5 @@
-// The file sink under kill -9: a writer process dies again and again, and the file holds each record
-// exactly once, in order.
+// The file sink under kill -9: a writer process dies again and again, and the file holds each
+// record exactly once, in order.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -122,7 +122,8 @@ struct Message {
   Offset offset;
 };
 
-// The whole life of a writer process: from held on, blocks of random sizes until all is acknowledged.
+// The whole life of a writer process: from held on, blocks of random sizes until all is
+// acknowledged.
 [[noreturn]] void write_all_records(const std::filesystem::path& path, Framing framing, int calls,
                                     std::uint64_t seed, int report) {
   boost::asio::io_context io;

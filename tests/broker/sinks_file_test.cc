@@ -116,8 +116,9 @@ TEST_F(FileSinkTest, PartsAreJoinedAndTakenWithTheLastOne) {
 
 TEST_F(FileSinkTest, TheLengthOfARecordInPartsIsThatOfAllOfThem) {
   const std::string large(600000, 'x');
-  deliver({BlockMaker(1).part(0, large).make(), BlockMaker(2).part(1, "yz", true).record("a").make()},
-          3, Framing::length_prefixed);
+  deliver(
+      {BlockMaker(1).part(0, large).make(), BlockMaker(2).part(1, "yz", true).record("a").make()},
+      3, Framing::length_prefixed);
   const std::string text = content();
   ASSERT_EQ(text.size(), 4 + large.size() + 2 + 4 + 1);
   std::uint32_t length = 0;

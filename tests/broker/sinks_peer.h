@@ -1,12 +1,12 @@
 // A peer on loopback for the tests of the tcp and spillway sinks, on the test's own io_context.
 #pragma once
 
+#include <array>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/write.hpp>
-#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,16 +23,16 @@ class Peer : public std::enable_shared_from_this<Peer> {
   explicit Peer(Socket socket_) : socket(std::move(socket_)) {}
 
   void read() {
-    socket.async_read_some(boost::asio::buffer(buffer_),
-                           [self = shared_from_this()](boost::system::error_code error,
-                                                       std::size_t bytes) {
-                             if (error) {
-                               self->closed = true;
-                               return;
-                             }
-                             self->received.append(self->buffer_.data(), bytes);
-                             self->read();
-                           });
+    socket.async_read_some(
+        boost::asio::buffer(buffer_),
+        [self = shared_from_this()](boost::system::error_code error, std::size_t bytes) {
+          if (error) {
+            self->closed = true;
+            return;
+          }
+          self->received.append(self->buffer_.data(), bytes);
+          self->read();
+        });
   }
   void write(std::string_view text) {
     boost::system::error_code ignored;
@@ -51,7 +51,8 @@ class Peer : public std::enable_shared_from_this<Peer> {
   std::array<char, 65536> buffer_{};
 };
 
-// Listens on a free port of loopback, or at a Unix path, and accepts connections one after the other.
+// Listens on a free port of loopback, or at a Unix path, and accepts connections one after the
+// other.
 class Listener {
  public:
   using Endpoint = boost::asio::generic::stream_protocol::endpoint;

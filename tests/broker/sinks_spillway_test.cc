@@ -15,11 +15,12 @@ namespace {
 
 constexpr std::uint64_t kFrameBytes = wire::kMinMaxFrameBytes;
 
-// ---- RelayQueue -------------------------------------------------------------------------------------
+// ---- RelayQueue
+// -------------------------------------------------------------------------------------
 
 TEST(RelayQueueTest, OversizedBlocksTravelInPiecesOfWholeRecords) {
   const std::string hundred(100, 'x');
-  RelayQueue queue({}, {}, {250, 1000}, {});
+  RelayQueue queue({}, {}, {250, 1000});
   queue.push({block_of(1, {hundred, hundred, hundred})});
   const auto first = queue.next();
   ASSERT_TRUE(first);
@@ -32,7 +33,7 @@ TEST(RelayQueueTest, OversizedBlocksTravelInPiecesOfWholeRecords) {
 }
 
 TEST(RelayQueueTest, ARecordLargerThanAFrameStopsTheQueueAndIsNamed) {
-  RelayQueue queue({}, {}, {250, 1000}, {});
+  RelayQueue queue({}, {}, {250, 1000});
   queue.push({block_of(1, {"small", std::string(300, 'x')})});
   ASSERT_TRUE(queue.next());
   EXPECT_FALSE(queue.next());
@@ -41,7 +42,7 @@ TEST(RelayQueueTest, ARecordLargerThanAFrameStopsTheQueueAndIsNamed) {
 
 TEST(RelayQueueTest, WhatIsInFlightStaysWithinTheLimitAndOnePieceAloneMayExceedIt) {
   const std::string hundred(100, 'x');
-  RelayQueue queue({}, {}, {1000, 250}, {});
+  RelayQueue queue({}, {}, {1000, 250});
   queue.push({block_of(1, {hundred}), block_of(2, {hundred}), block_of(3, {hundred}),
               block_of(4, {std::string(500, 'y')})});
   EXPECT_TRUE(queue.next());
@@ -57,7 +58,7 @@ TEST(RelayQueueTest, WhatIsInFlightStaysWithinTheLimitAndOnePieceAloneMayExceedI
 }
 
 TEST(RelayQueueTest, WhatTheReceiverHoldsIsNotSentAndAcknowledgedWhenItIsSafe) {
-  RelayQueue queue({kEpoch, 3}, {kEpoch, 1}, {1000, 1000}, {});
+  RelayQueue queue({kEpoch, 3}, {kEpoch, 1}, {1000, 1000});
   queue.push({block_of(2, {"two", "three", "four"})});
   const auto piece = queue.next();
   ASSERT_TRUE(piece);
@@ -71,7 +72,7 @@ TEST(RelayQueueTest, WhatTheReceiverHoldsIsNotSentAndAcknowledgedWhenItIsSafe) {
 }
 
 TEST(RelayQueueTest, AReceiverAheadOfUsAcknowledgesWhatItAlreadyHad) {
-  RelayQueue queue({kEpoch, 10}, {kEpoch, 0}, {1000, 1000}, {});
+  RelayQueue queue({kEpoch, 10}, {kEpoch, 0}, {1000, 1000});
   EXPECT_FALSE(queue.take_safe({kEpoch, 10}));
   queue.push({block_of(1, {"one", "two"})});
   EXPECT_FALSE(queue.next());
@@ -79,7 +80,7 @@ TEST(RelayQueueTest, AReceiverAheadOfUsAcknowledgesWhatItAlreadyHad) {
 }
 
 TEST(RelayQueueTest, AcknowledgementsGoneBackOrNeverSentAreErrors) {
-  RelayQueue queue({kEpoch, 2}, {kEpoch, 2}, {1000, 1000}, {});
+  RelayQueue queue({kEpoch, 2}, {kEpoch, 2}, {1000, 1000});
   EXPECT_TRUE(queue.take_safe({kEpoch, 1}));
   EXPECT_TRUE(queue.take_safe({kEpoch, 3}));
   queue.push({block_of(3, {"three"})});
@@ -89,21 +90,26 @@ TEST(RelayQueueTest, AcknowledgementsGoneBackOrNeverSentAreErrors) {
 
 TEST(RelayQueueTest, TheFirstRecordOfAnEpochNamesThePositionBefore) {
   const auto second_epoch = [] { return BlockMaker(6, Position{9, 1}).record("x").make(); };
-  RelayQueue from_history({}, {}, {1000, 1000}, {{7, 5}, {8, 0}});
-  from_history.push({second_epoch()});
-  EXPECT_EQ(from_history.next()->previous, (Position{7, 5}));
+  RelayQueue from_held({7, 5}, {7, 5}, {1000, 1000});
+  from_held.push({second_epoch()});
+  EXPECT_EQ(from_held.next()->previous, (Position{7, 5}));
 
-  RelayQueue from_sent({}, {}, {1000, 1000}, {});
+  RelayQueue from_sent({7, 4}, {7, 4}, {1000, 1000});
   from_sent.push({block_of(5, {"five"}), second_epoch()});
   EXPECT_FALSE(from_sent.next()->previous);
   EXPECT_EQ(from_sent.next()->previous, (Position{7, 5}));
 
-  RelayQueue first_of_all({}, {}, {1000, 1000}, {});
+  RelayQueue first_of_all({}, {}, {1000, 1000});
   first_of_all.push({block_of(1, {"one"})});
   EXPECT_FALSE(first_of_all.next()->previous);
+
+  RelayQueue already_open({9, 0}, {7, 5}, {1000, 1000});
+  already_open.push({second_epoch()});
+  EXPECT_FALSE(already_open.next()->previous);
 }
 
-// ---- SpillwaySink -----------------------------------------------------------------------------------
+// ---- SpillwaySink
+// -----------------------------------------------------------------------------------
 
 // What a Welcome says, with what a healthy receiver would.
 v1::Frame welcome(std::optional<Position> held = {}, std::optional<Position> safe = {}) {
@@ -251,7 +257,8 @@ TEST_F(SpillwaySinkTest, HelloSaysWhatWeKnowAndRepeatsTheGenerationLater) {
   EXPECT_FALSE(again.has_oldest());
 }
 
-TEST_F(SpillwaySinkTest, WithoutAnAcknowledgementHelloNamesTheEpochOfTheFirstRecordUntilThatIsRefused) {
+TEST_F(SpillwaySinkTest,
+       WithoutAnAcknowledgementHelloNamesTheEpochOfTheFirstRecordUntilThatIsRefused) {
   ConnectHint unknown = hint(1);
   unknown.next = Position{kEpoch, 1};
   unknown.epoch = 9;
@@ -324,7 +331,8 @@ TEST_F(SpillwaySinkTest, AHaltEndsTheAttemptAndResumeIsANudge) {
   cause.set_sink("warehouse");
   cause.set_text("outage_timeout");
   say(halt);
-  ASSERT_TRUE(await_event("lost 1 refused: the receiver is halted: sink warehouse: outage_timeout"));
+  ASSERT_TRUE(
+      await_event("lost 1 refused: the receiver is halted: sink warehouse: outage_timeout"));
   say(halt);
   ack({kEpoch, 1});
   v1::Frame resume;
@@ -353,7 +361,12 @@ TEST_F(SpillwaySinkTest, AReceiverThatIsHaltedAtWelcomeRefusesAndIsListenedTo) {
 
 TEST_F(SpillwaySinkTest, ARefusedRecordIsRejectedWithAllItsParts) {
   open();
-  sink->send(Attempt{1}, {BlockMaker(11, Position{kEpoch, 1}).record("a").part(0, "b").part(1, "c", true).record("d").make()});
+  sink->send(Attempt{1}, {BlockMaker(11, Position{kEpoch, 1})
+                              .record("a")
+                              .part(0, "b")
+                              .part(1, "c", true)
+                              .record("d")
+                              .make()});
   EXPECT_EQ(next_batch(), "7/1+4 a b c d");
   say(reject(v1::REJECT_CODE_RECORD, Position{kEpoch, 2}, Position{kEpoch, 3}));
   ASSERT_TRUE(await_event("rejected 1 12-13: the receiver refuses (record): because"));
@@ -421,11 +434,11 @@ TEST_F(SpillwaySinkTest, WhatMakesNoSenseIsAProtocolError) {
   v1::Frame hello;
   hello.mutable_hello()->set_stream("blocks");
   const std::vector<std::string> nonsense = {
-      std::string("\xff\xff\xff\xff", 4),                          // a length beyond the limit
-      framed("\x07garbage"),                                       // not a Frame
-      wire::encode(hello),                                         // not for us
-      wire::encode(welcome()),                                     // a second one
-      wire::encode_ack({kEpoch, 9}, {}),                           // never sent
+      std::string("\xff\xff\xff\xff", 4),  // a length beyond the limit
+      framed("\x07garbage"),               // not a Frame
+      wire::encode(hello),                 // not for us
+      wire::encode(welcome()),             // a second one
+      wire::encode_ack({kEpoch, 9}, {}),   // never sent
       wire::batch_frame_header({kEpoch, 1}, 5, 0, LossReason::gap, {}),  // a Batch
   };
   std::uint64_t attempt = 0;

@@ -27,7 +27,8 @@ inline std::span<const std::byte> bytes_of(std::string_view text) {
 
 inline constexpr std::uint64_t kEpoch = 7;
 
-// Builds a block record by record. Offsets and sequences are the same numbers unless told otherwise.
+// Builds a block record by record. Offsets and sequences are the same numbers unless told
+// otherwise.
 class BlockMaker {
  public:
   explicit BlockMaker(Offset first, std::optional<Position> position = {}) {
@@ -57,7 +58,8 @@ class BlockMaker {
 
  private:
   BlockMaker& add(const wire::RecordFields& fields) {
-    wire::append_record(bytes_, fields, {block_.position.epoch, block_.position.sequence + block_.count});
+    wire::append_record(bytes_, fields,
+                        {block_.position.epoch, block_.position.sequence + block_.count});
     ++block_.count;
     return *this;
   }

@@ -1,4 +1,5 @@
-// The tcp sink against a peer on loopback: framing, acknowledgements by count and by kernel, faults.
+// The tcp sink against a peer on loopback: framing, acknowledgements by count and by kernel,
+// faults.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
@@ -159,8 +160,7 @@ TEST_F(TcpSinkTest, PartsThatASkipCutsShortAreRejected) {
   stop(*sink);
 }
 
-class TcpSinkGarbageTest : public TcpSinkTest,
-                           public testing::WithParamInterface<const char*> {};
+class TcpSinkGarbageTest : public TcpSinkTest, public testing::WithParamInterface<const char*> {};
 
 TEST_P(TcpSinkGarbageTest, EndsTheAttemptAsAProtocolError) {
   const auto sink = make();
