@@ -155,6 +155,7 @@ void StreamMachine::admit(const event::BatchCame& batch, std::uint64_t skip, std
     clean_head_ = block.last;
     if (*batch.skip != LossReason::filter) {
       record_loss(make_loss({}, block.first, block.last, LossReason::upstream, false));
+      unsaid_.emplace_back(block.first, changes_);
     }
   }
   group_open_ = !block.ends_clean;

@@ -107,8 +107,8 @@ void StreamMachine::settle_coverage() {
 
 // `first` is the oldest record that is not acknowledged by every sink.
 void StreamMachine::begin_opening() {
-  open_first_ = min_effective() + 1;
-  INVARIANT(window_.first() <= open_first_);
+  // What has left the window every sink has had, even one that is being moved back now.
+  open_first_ = std::max(min_effective() + 1, window_.first());
   appended_ = open_first_ - 1;
   durable_end_ = std::min(durable_end_, appended_);
   enter(Coverage::opening);
@@ -117,7 +117,7 @@ void StreamMachine::begin_opening() {
 void StreamMachine::extend_sinks() {
   if (!known_) return;
   const Offset readable = durable_.open ? durable_end_ : 0;
-  for (auto& sink : sinks_) deliver(*sink, delivery::Extended{head_, readable});
+  for (auto& sink : sinks_) deliver(*sink, delivery::Extended{sendable(), readable});
 }
 
 // What may leave the window: closed, what every sink has; otherwise what is durable in the journal, or

@@ -67,7 +67,7 @@ void StreamMachine::prepare_hello() {
   bool adopted = false;
   const auto acknowledged = adopt_acknowledged(hello, adopted);
   if (first) resolve_head(hello, acknowledged);
-  if (wants_new_epoch(hello, first, adopted)) {
+  if (wants_new_epoch(hello, adopted)) {
     const auto seconds = static_cast<std::uint64_t>(std::max<WallMs>(0, now_.wall / 1000));
     open_epoch(std::max(seconds, want_.epoch_newest + 1));
   }
@@ -79,7 +79,7 @@ void StreamMachine::prepare_hello() {
   if (first) known_change_ = change();
   pending.prepared = true;
   pending.change = changes_;
-  if (durable_at(pending.change)) welcome();
+  if (durable_at(pending.change) && epochs_durable()) welcome();
 }
 
 // The offset of what the producer saw acknowledged. An epoch that this store does not know, and that
@@ -122,6 +122,7 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
     change();
   }
   held = std::max(held, table_.current_base());
+  safe_ = std::min(safe_, held);
   resolve_cursors(held);
   head_ = clean_head_ = held;
   appended_ = durable_end_ = held;
@@ -165,18 +166,20 @@ void StreamMachine::resolve_cursors(Offset held) {
   want_.quorum = policy_.quorum;
 }
 
-bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool first, bool adopted) const {
+bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool adopted) const {
   if (hello.wish == event::EpochWish::assign) return true;
   if (hello.wish == event::EpochWish::own) return false;
   if (table_.empty()) return true;
   if (adopted) return !hello.resumes;
-  // Both have forgotten: other content must never pass for what a sink already holds.
-  return first && !was_clean_ && !hello.acknowledged && !hello.resumes;
+  // Both have forgotten: other content must never pass for what a sink already holds. Sinks may hold
+  // records beyond the head from before the start, until a new epoch leaves those behind.
+  return !was_clean_ && !hello.acknowledged && !hello.resumes;
 }
 
 // The current epoch ends at the head; what a sink reported beyond it belongs to no record of ours.
 void StreamMachine::open_epoch(std::uint64_t number) {
   table_.open(number, head_);
+  was_clean_ = true;
   want_.epoch_newest = std::max(want_.epoch_newest, number);
   group_open_ = false;
   clean_head_ = head_;
@@ -196,7 +199,7 @@ void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offs
     }
     oldest = table_.offset_of(*hello.oldest);
   }
-  if (acknowledged && *acknowledged > head_) {
+  if (acknowledged && *acknowledged > head_ && (!oldest || *oldest > head_ + 1)) {
     out_->push_back(action::Note{std::nullopt,
                                  "the journal lost records that a producer saw acknowledged, through " +
                                      to_string(*hello.acknowledged),
@@ -225,6 +228,7 @@ void StreamMachine::pass_gap() {
   skip.reason = LossReason::gap;
   skip.running_bytes = running_bytes_;
   record_loss(make_loss({}, skip.first, *gap_through_, LossReason::gap, false));
+  unsaid_.emplace_back(skip.first, changes_);
   BlockInfo block;
   block.first = skip.first;
   block.last = *gap_through_;

@@ -231,23 +231,61 @@ void StreamMachine::flush() {
                                                    : cov_ == Coverage::open && durable_end_ == head_;
     if (all_safe) return start_write(0, 0, true);
   }
+  if (known_ && !epochs_durable() && settled() >= epoch_base_waiting()) {
+    return start_write(0, 0, false);
+  }
   if (cov_ == Coverage::sealing || (changes_ > durable_changes_ && cov_ != Coverage::opening) ||
       (changes_ > durable_changes_ && disk_refused_)) {
     return start_write(0, 0, false);
   }
   if (cov_ == Coverage::opening || !known_) return;
   if (now_.steady - wrote_at_ < policy_.checkpoint_interval) return;
-  DurableState next = want_;
-  fill_snapshot(next, 0);
-  next.revision = durable_.revision;
-  if (!(next == durable_)) start_write(0, 0, false);
+  if (progress() != progress_written_) start_write(0, 0, false);
+}
+
+// Through here nothing would be missing if the process died now.
+Offset StreamMachine::settled() const {
+  const bool journal = cov_ == Coverage::open || cov_ == Coverage::closing;
+  return journal && durable_.open ? std::max(durable_end_, min_effective()) : min_effective();
+}
+
+bool StreamMachine::epochs_durable() const {
+  return table_.empty() ||
+         (!durable_.epochs.empty() && durable_.epochs.back().number == table_.current());
+}
+
+// Where the first epoch begins that is not durable yet.
+Offset StreamMachine::epoch_base_waiting() const {
+  const std::uint64_t durable = durable_.epochs.empty() ? 0 : durable_.epochs.back().number;
+  const auto next = std::ranges::find_if(
+      want_.epochs, [&](const Epoch& epoch) { return epoch.number > durable; });
+  return next == want_.epochs.end() ? head_ : next->base;
+}
+
+// The last record that a sink may get: an epoch, and a range that the whole stream lacks, are durable
+// before a sink hears of them.
+Offset StreamMachine::sendable() const {
+  const Offset said = unsaid_.empty() ? head_ : unsaid_.front().first - 1;
+  return epochs_durable() ? said : std::min(said, epoch_base_waiting());
+}
+
+// Changes whenever a checkpoint would have something new to say: a sum of what only grows.
+Offset StreamMachine::progress() const {
+  Offset sum = std::max(safe_, safe_target());
+  for (const auto& sink : sinks_) sum += std::min(sink->delivery.acked(), head_);
+  return sum;
 }
 
 void StreamMachine::start_write(Offset append_first, Offset append_last, bool final) {
   auto state = std::make_shared<DurableState>(want_);
   fill_snapshot(*state, append_last);
+  if (known_) {
+    // An epoch that begins after what a crash would leave is not there after the crash either (D6).
+    const Offset through = append_last != 0 ? append_last : settled();
+    std::erase_if(state->epochs, [&](const Epoch& epoch) { return epoch.base > through; });
+  }
   state->revision = ++revision_;
-  state->clean_stop = final && cov_ == Coverage::closed;
+  state->clean_stop = final;
   Writing writing;
   writing.id = next_id_++;
   writing.changes = changes_;
@@ -259,12 +297,21 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   writing.final = final;
   if (append_last != 0) appended_ = append_last;
   wrote_at_ = now_.steady;
+  progress_written_ = progress();
   action::Write write;
   write.id = writing.id;
   write.append_first = append_first;
   write.append_last = append_last;
   write.state = state;
   write.watermark = watermark_of(*state);
+  // What every sink has already is appended all the same: coverage has no holes.
+  if (append_last != 0) {
+    write.watermark = std::min(write.watermark, append_first - 1);
+  } else if (cov_ == Coverage::opening) {
+    write.watermark = std::min(write.watermark, appended_);
+  } else if (state->open) {
+    write.watermark = std::min(write.watermark, durable_end_);
+  }
   write.losses = writing.losses;
   write.dead_letters = writing.dead_letters;
   write.use_group_reserve = append_last > clean_head_ || group_open_;
@@ -298,10 +345,11 @@ void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const
 
 // Everything that waited for a change to be durable.
 void StreamMachine::apply_durable() {
-  want_.checkpoint = std::max(want_.checkpoint, durable_.checkpoint);
+  if (known_) want_.checkpoint = std::max(want_.checkpoint, durable_.checkpoint);
   want_.mark_offset = durable_.mark_offset;
   want_.mark = durable_.mark;
   want_.closed_end = durable_.closed_end;
+  while (!unsaid_.empty() && durable_at(unsaid_.front().second)) unsaid_.pop_front();
   while (!marks_.empty() && marks_.front().first <= want_.mark_offset) marks_.pop_front();
   for (auto& sink : sinks_) {
     if (sink->restart_change && !durable_at(*sink->restart_change)) continue;
@@ -312,7 +360,7 @@ void StreamMachine::apply_durable() {
   for (auto& sink : sinks_) settle_sink(*sink);
   if (known_change_ && durable_at(*known_change_)) become_known();
   if (hello_ && !hello_->prepared && !session_) prepare_hello();
-  if (hello_ && hello_->prepared && durable_at(hello_->change)) welcome();
+  if (hello_ && hello_->prepared && durable_at(hello_->change) && epochs_durable()) welcome();
 }
 
 Offset StreamMachine::watermark_of(const DurableState& state) const {
@@ -329,7 +377,8 @@ Offset StreamMachine::watermark_of(const DurableState& state) const {
     }
     watermark = std::min(watermark, passed);
   }
-  return watermark;
+  // What lies before the opening of coverage was never in the journal (D2).
+  return state.open ? std::max(watermark, state.first - 1) : watermark;
 }
 
 void StreamMachine::trim() {
@@ -387,7 +436,7 @@ Offset StreamMachine::safe_target() const {
   switch (policy_.acks) {
     case Acks::all: return min_effective();
     case Acks::quorum: return std::max(quorum_through(), min_effective());
-    case Acks::none: return head_;
+    case Acks::none: return sendable();
   }
   return safe_;
 }
@@ -450,7 +499,8 @@ std::optional<Instant> StreamMachine::deadline() const {
   }
   consider(spill_at());
   if (quiet_since_) consider(*quiet_since_ + kQuietBeforeClosing);
-  if (known_ && !journal_down_ && !writing_ && policy_.checkpoint_interval > Millis(0)) {
+  if (known_ && !journal_down_ && !writing_ && policy_.checkpoint_interval > Millis(0) &&
+      progress() != progress_written_) {
     consider(std::max(wrote_at_ + policy_.checkpoint_interval, now_.steady + Millis(1)));
   }
   if (disk_refused_ && !journal_down_) consider(std::max(disk_retry_at_, now_.steady + Millis(1)));

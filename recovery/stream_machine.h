@@ -109,9 +109,12 @@ class StreamMachine {
     std::uint64_t ending_change = 0;
     std::optional<std::uint64_t> restart_change;  // Restarted once this is durable
     Offset restart_at = 0;
-    std::optional<std::uint64_t> reply_change;    // answer an operator once this is durable
-    std::uint64_t reply_request = 0;
-    std::string reply_text;
+    struct Answer {  // to an operator, once the change is durable
+      std::uint64_t change = 0;
+      std::uint64_t request = 0;
+      std::string text;
+    };
+    std::vector<Answer> answers;
     std::optional<std::uint64_t> locating;
     LossReason locating_for{};
     bool drop_held = false;                // a lowered limit would drop, and nobody agreed
@@ -163,6 +166,11 @@ class StreamMachine {
   void trim();
   std::uint64_t change() { return ++changes_; }
   bool durable_at(std::uint64_t change) const { return durable_changes_ >= change; }
+  Offset progress() const;
+  Offset sendable() const;
+  Offset settled() const;
+  bool epochs_durable() const;
+  Offset epoch_base_waiting() const;
   Offset watermark_of(const DurableState& state) const;
   void check() const;
 
@@ -173,7 +181,7 @@ class StreamMachine {
   std::optional<Offset> adopt_acknowledged(const event::HelloCame& hello, bool& adopted);
   void resolve_head(const event::HelloCame& hello, std::optional<Offset> acknowledged);
   void resolve_cursors(Offset held);
-  bool wants_new_epoch(const event::HelloCame& hello, bool first, bool adopted) const;
+  bool wants_new_epoch(const event::HelloCame& hello, bool adopted) const;
   void open_epoch(std::uint64_t number);
   void handle_gap(const event::HelloCame& hello, std::optional<Offset> acknowledged);
   void pass_gap();
@@ -280,8 +288,10 @@ class StreamMachine {
   std::optional<Writing> writing_;
   std::optional<Writing> failed_;  // its outcome is known once the journal is open again
   std::vector<Loss> losses_;
+  std::deque<std::pair<Offset, std::uint64_t>> unsaid_;  // skip blocks, and the changes they wait for
   std::vector<DeadLetterNote> dead_letters_;
   Instant wrote_at_{};
+  Offset progress_written_ = ~Offset{0};
   Offset trimmed_ = 0;
   Offset evicted_ = 0;  // what the shell was told of the window
   bool journal_down_ = false;

@@ -9,8 +9,6 @@ namespace spillway::recovery {
 
 // What the sink acknowledged, and beyond it what policy let pass, as far as that is durable.
 Offset StreamMachine::effective(const Sink& sink) const {
-  // Being moved by an operator: one operation with the write that makes it durable.
-  if (sink.restart_change) return std::min(sink.restart_at, head_);
   Offset passed = sink.delivery.acked();
   for (const SkipRange& skip : sink.delivery.skips()) {
     if (skip.first <= passed + 1) passed = std::max(passed, skip.last);
@@ -20,6 +18,8 @@ Offset StreamMachine::effective(const Sink& sink) const {
   } else if (sink.drop_durable && state_of(sink).drop_first <= passed + 1) {
     passed = std::max(passed, clean_head_);
   }
+  // Being moved by an operator: back at once, but forward only once that is durable.
+  if (sink.restart_change) passed = std::min(passed, sink.restart_at);
   return std::min(passed, head_);
 }
 
@@ -120,7 +120,7 @@ void StreamMachine::resolve_report(Sink& sink) {
 }
 
 void StreamMachine::position(Sink& sink, Offset acked) {
-  deliver(sink, delivery::Extended{head_, durable_.open ? durable_end_ : 0});
+  deliver(sink, delivery::Extended{sendable(), durable_.open ? durable_end_ : 0});
   if (sink.delivery.connected() && !sink.delivery.positioned()) {
     deliver(sink, delivery::Positioned{acked});
   }
@@ -202,9 +202,7 @@ void StreamMachine::on(const event::SinkCommanded& e) {
       out_->push_back(action::Reply{e.request, true, "reconnecting"});
       return;
   }
-  sink.reply_change = change();
-  sink.reply_request = e.request;
-  sink.reply_text = std::string(name_of(sink.delivery.state()));
+  sink.answers.push_back({change(), e.request, std::string(name_of(sink.delivery.state()))});
 }
 
 // The cursor goes where the operator says, as far as records exist; the rest is ledgered (D5).
@@ -237,20 +235,25 @@ void StreamMachine::on(const event::SinkReset& e) {
     sink.drop_durable = false;
     state.dropping = false;
   }
+  Offset before = effective(sink);
+  if (!state.parked.empty() && sink.reported) {
+    // What it said when it was parked may be less than what it once acknowledged.
+    before = std::min(before, table_.offset_of(*sink.reported).value_or(before));
+  }
   state.skips.clear();
-  const Offset before = effective(sink);
-  state.cursor = sink.restart_at = std::max(target, std::min(available, head_));
-  if (target < state.cursor) {
-    record_loss(make_loss(sink.policy.name, target + 1, state.cursor, LossReason::reset, false));
-  } else if (target > before) {
-    record_loss(make_loss(sink.policy.name, before + 1, target, LossReason::reset, false));
+  // It goes on from a place that it has reached or that is wanted again, and what lies between there and
+  // the first record to come is told to it as a skip.
+  state.cursor = sink.restart_at = std::min(target, before);
+  const Offset goes_on = std::max(target, std::min(available, head_));
+  if (goes_on > state.cursor) {
+    record_loss(make_loss(sink.policy.name, state.cursor + 1, goes_on, LossReason::reset, false));
+    add_skip(sink, {state.cursor + 1, goes_on, LossReason::reset});
   }
   state.parked.clear();
-  sink.floor = 0;  // what it holds now is its own word
+  sink.floor = state.cursor;
   sink.restart_change = change();
-  sink.reply_change = sink.restart_change;
-  sink.reply_request = e.request;
-  sink.reply_text = "goes on after " + to_string(table_.position_of(state.cursor));
+  sink.answers.push_back({*sink.restart_change, e.request,
+                          "goes on after " + to_string(table_.position_of(goes_on))});
 }
 
 void StreamMachine::add_skip(Sink& sink, SkipRange range) {
@@ -304,10 +307,11 @@ void StreamMachine::settle_sink(Sink& sink) {
     sink.waiting_skips.erase(sink.waiting_skips.begin());
     if (range.last > sink.delivery.acked()) deliver(sink, delivery::Skipped{range});
   }
-  if (sink.reply_change && durable_at(*sink.reply_change)) {
-    out_->push_back(action::Reply{sink.reply_request, true, sink.reply_text});
-    sink.reply_change.reset();
-  }
+  std::erase_if(sink.answers, [&](Sink::Answer& answer) {
+    if (!durable_at(answer.change)) return false;
+    out_->push_back(action::Reply{answer.request, true, std::move(answer.text)});
+    return true;
+  });
 }
 
 }  // namespace spillway::recovery
