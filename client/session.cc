@@ -68,7 +68,7 @@ void Client::Impl::close() {
     drop_link(wire::encode(frame));
     arm(Milliseconds{0}, nullptr);
     work_.reset();
-    if (events_.on_state) events_.on_state(State::closed, "closed");
+    if (events_.on_state) events_.on_state(State::closed, "");
   });
 }
 
@@ -359,8 +359,11 @@ void Client::Impl::on_reject(const v1::Reject& reject) {
 
 void Client::Impl::on_halt(const google::protobuf::RepeatedPtrField<v1::HaltCause>& messages) {
   const std::vector<HaltCause> causes = causes_of(messages);
-  std::string why = "halted";
-  for (const HaltCause& cause : causes) why += ": " + cause.kind + " " + cause.text;
+  std::string why;
+  for (const HaltCause& cause : causes) {
+    why += (why.empty() ? "" : "; ") + cause.kind + (cause.sink.empty() ? "" : " of " + cause.sink);
+    if (!cause.text.empty()) why += ": " + cause.text;
+  }
   {
     const std::lock_guard lock(mutex_);
     if (over()) return;

@@ -131,7 +131,7 @@ def publish(address, stream, lines):
     connection = Connection(address)
     connection.socket.sendall(hello(stream))
     _, welcome = connection.receive()
-    epoch, limit = welcome[3], welcome[11]
+    epoch, limit = welcome[4], welcome[11]
     held, safe = position(welcome.get(5)), position(welcome.get(6))
     previous = held if held < (epoch, 0) and held > (0, 0) else None
     sent = held[1] if held[0] == epoch else 0
