@@ -208,6 +208,14 @@ void DeliveryMachine::on(const delivery::Corrected& e) {
   acked_ = sent_ = e.acked;
 }
 
+void DeliveryMachine::on(const delivery::Clamped& e) {
+  std::erase_if(skips_, [&](const SkipRange& range) { return range.first > e.head; });
+  if (!skips_.empty()) skips_.back().last = std::min(skips_.back().last, e.head);
+  if (acked_ <= e.head) return;
+  INVARIANT(in_flight_.empty());
+  acked_ = sent_ = e.head;
+}
+
 void DeliveryMachine::on(const delivery::ReadDone& e) {
   if (reading_ != e.id) return;
   reading_.reset();
@@ -340,6 +348,7 @@ void DeliveryMachine::pump() {
   while (may_send_more()) {
     const Offset next = sent_ + 1;
     const SkipRange* skip = skip_at_or_after(next);
+    if (next > head_) break;
     if (skip != nullptr && skip->first <= next) {
       send_skip(*skip);
       continue;
@@ -381,15 +390,14 @@ void DeliveryMachine::send_from_window(Offset limit) {
 
 void DeliveryMachine::send_skip(const SkipRange& range) {
   const Offset first = sent_ + 1;
+  const Offset last = std::min(range.last, head_);  // after a crash it may wait for what comes again
   BlockInfo block;
   block.first = first;
-  block.last = range.last;
+  block.last = last;
   block.running_bytes = in_flight_.empty() ? acked_bytes_ : in_flight_.back().running_bytes;
-  if (const BlockInfo* info = window_.find(range.last)) {
-    block.running_bytes = info->running_at(range.last);
-  }
-  note_sent(block, first, range.last);
-  out_->push_back(action::SendSkip{id_, attempt_, first, range.last, range.reason});
+  if (const BlockInfo* info = window_.find(last)) block.running_bytes = info->running_at(last);
+  note_sent(block, first, last);
+  out_->push_back(action::SendSkip{id_, attempt_, first, last, range.reason});
 }
 
 void DeliveryMachine::request_read(Offset limit) {

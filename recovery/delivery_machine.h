@@ -54,6 +54,8 @@ struct Restarted { Offset acked = 0; std::uint64_t running_bytes = 0; };
 // With nothing in flight: the sink has all through here, no more and no less. A first Hello said so,
 // or an epoch ended before what the sink reported.
 struct Corrected { Offset acked = 0; };
+// What the sink reported, and what was to be skipped, beyond `head` belongs to no record of this stream.
+struct Clamped { Offset head = 0; };
 struct ReadDone { std::uint64_t id = 0; bool ok = false; std::span<const BlockInfo> blocks; };
 struct Parked {};
 struct Paused {};
@@ -63,7 +65,7 @@ struct Ticked {};
 struct Stopped {};
 
 using Event = std::variant<Started, Extended, Connected, Positioned, Lost, Acked, Held, Skipped, Restarted,
-                           Corrected, ReadDone, Parked, Paused, Resumed, Reconnect, Ticked, Stopped>;
+                           Corrected, Clamped, ReadDone, Parked, Paused, Resumed, Reconnect, Ticked, Stopped>;
 }  // namespace delivery
 
 class DeliveryMachine {
@@ -101,6 +103,7 @@ class DeliveryMachine {
   void on(const delivery::Skipped&);
   void on(const delivery::Restarted&);
   void on(const delivery::Corrected&);
+  void on(const delivery::Clamped&);
   void on(const delivery::ReadDone&);
   void on(const delivery::Parked&);
   void on(const delivery::Paused&);

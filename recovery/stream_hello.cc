@@ -184,7 +184,12 @@ void StreamMachine::open_epoch(std::uint64_t number) {
   group_open_ = false;
   clean_head_ = head_;
   for (auto& sink : sinks_) {
-    if (sink->delivery.acked() > head_) deliver(*sink, delivery::Corrected{head_});
+    SinkState& state = state_of(*sink);
+    state.cursor = std::min(state.cursor, head_);
+    sink->floor = std::min(sink->floor, head_);
+    std::erase_if(state.skips, [&](const SkipRange& range) { return range.first > head_; });
+    for (SkipRange& range : state.skips) range.last = std::min(range.last, head_);
+    deliver(*sink, delivery::Clamped{head_});
   }
   change();
 }

@@ -183,6 +183,7 @@ void StreamMachine::judge_journal() {
 
 void StreamMachine::settle_limits() {
   blocked_ = false;
+  judge_journal();
   if (!known_) return;
   for (auto& sink : sinks_) {
     track_outage(*sink);
@@ -190,7 +191,6 @@ void StreamMachine::settle_limits() {
     blocked_ = blocked_ || sink->blocking;
   }
   judge_disk();
-  judge_journal();
 }
 
 // --- the latch ----------------------------------------------------------------------------------

@@ -246,7 +246,7 @@ void StreamMachine::flush() {
 // Through here nothing would be missing if the process died now.
 Offset StreamMachine::settled() const {
   const bool journal = cov_ == Coverage::open || cov_ == Coverage::closing;
-  return journal && durable_.open ? std::max(durable_end_, min_effective()) : min_effective();
+  return journal && durable_.open ? durable_end_ : min_effective();
 }
 
 bool StreamMachine::epochs_durable() const {

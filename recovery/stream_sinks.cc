@@ -235,20 +235,22 @@ void StreamMachine::on(const event::SinkReset& e) {
     sink.drop_durable = false;
     state.dropping = false;
   }
-  Offset before = effective(sink);
+  Offset passed = effective(sink);
+  Offset took = std::min(sink.delivery.acked(), head_);
   if (!state.parked.empty() && sink.reported) {
     // What it said when it was parked may be less than what it once acknowledged.
-    before = std::min(before, table_.offset_of(*sink.reported).value_or(before));
+    took = std::min(took, table_.offset_of(*sink.reported).value_or(took));
+    passed = took;
   }
   state.skips.clear();
-  // It goes on from a place that it has reached or that is wanted again, and what lies between there and
-  // the first record to come is told to it as a skip.
-  state.cursor = sink.restart_at = std::min(target, before);
+  // It goes on from a place that it has reached, and what lies between there and the first record to
+  // come is told to it as a skip.
+  state.cursor = sink.restart_at = std::min(target, took);
   const Offset goes_on = std::max(target, std::min(available, head_));
-  if (goes_on > state.cursor) {
-    record_loss(make_loss(sink.policy.name, state.cursor + 1, goes_on, LossReason::reset, false));
-    add_skip(sink, {state.cursor + 1, goes_on, LossReason::reset});
+  if (const Offset kept = std::min(target, passed); goes_on > kept) {
+    record_loss(make_loss(sink.policy.name, kept + 1, goes_on, LossReason::reset, false));
   }
+  if (goes_on > state.cursor) add_skip(sink, {state.cursor + 1, goes_on, LossReason::reset});
   state.parked.clear();
   sink.floor = state.cursor;
   sink.restart_change = change();

@@ -27,7 +27,7 @@ void World::check_custody() {
   for (std::size_t i = 0; i < sinks_.size(); ++i) {
     std::size_t& frontier = frontier_[i];
     while (frontier < promised_.size() && done_with(i, promised_[frontier])) ++frontier;
-    if (plan_.policy.acks != recovery::Acks::all || policy_changed_) continue;
+    if (!acknowledges_for_good()) continue;
     if (frontier == promised_.size()) continue;
     const bool run = journal_.holds(promised_[frontier]) && journal_.holds(promised_.back());
     if (run) continue;  // one contiguous range
@@ -65,6 +65,14 @@ void World::promise(Position safe) {
   if (plan_.policy.acks == recovery::Acks::quorum) check_quorum(added);
   promised_.insert(promised_.end(), added.begin(), added.end());
   custody_dirty_ = true;
+}
+
+// After a crash a record can come again that was safe; it must be the same.
+void World::check_same(const Record& record) const {
+  const auto before = std::ranges::lower_bound(promised_, record.at, {}, &Record::at);
+  if (before == promised_.end() || before->at != record.at) return;
+  require(before->content == record.content || before->skip || record.skip,
+          "other content for a record that was safe:", record.at);
 }
 
 // G1 under quorum: so many sinks that count took it, or it is durable.

@@ -243,7 +243,8 @@ void Producer::on_welcome(const Reply& reply) {
     script_.begin(reply.held.epoch, reply.epoch_before_ends);
     wants_epoch_ = false;
   }
-  if (acknowledged_ && !first_life) {
+  // Where a quorum or less is asked for, a crash takes back what only memory held.
+  if (acknowledged_ && !first_life && world_.acknowledges_for_good()) {
     require(reply.safe >= *acknowledged_, "Welcome takes back what was acknowledged: safe",
             reply.safe, "after", *acknowledged_);
   }

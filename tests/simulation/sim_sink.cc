@@ -101,7 +101,7 @@ void Sink::on_arrival(Attempt attempt) {
 
 void Sink::acknowledge_later() {
   if (silent_ || through_ <= told_) return;
-  const Offset claim = world_.hit(Fault::overclaim) ? sent_ + 3 : through_;
+  const Offset claim = world_.hit(Fault::overclaim) ? sent_ + 1'000'000 : through_;
   told_ = through_;
   Millis delay = world_.random().delay() / 4;
   if (slow_ || world_.hit(Fault::slow_acks)) delay += world_.random().delay() * 2;

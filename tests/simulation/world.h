@@ -57,6 +57,9 @@ class World {
   Offset stored_cursor(std::size_t sink) const;
   // The last sequence of an epoch that has ended, as the broker knows it.
   std::optional<std::uint64_t> end_of_epoch(std::uint64_t number) const;
+  bool acknowledges_for_good() const {
+    return plan_.policy.acks == recovery::Acks::all && !policy_changed_;
+  }
   bool is_current(SessionId session) const { return machine_ && machine_->session() == session; }
   void count_reject(recovery::RejectCode code) { ++counts_.rejects[static_cast<std::size_t>(code)]; }
   void progress() {
@@ -143,6 +146,7 @@ class World {
   void check_end();
   void check_taken(Position taken);
   void check_stopped();
+  void check_same(const Record& record) const;
   void check_quorum(const std::vector<Record>& records) const;
   bool done_with(std::size_t sink, const Record& record) const;
   void promise(Position safe);

@@ -47,7 +47,7 @@ void World::run(const action::Admit& a) {
     for (const Sink& sink : sinks_) {
       require(!sink.holds_other(record), "a fork: a sink holds other content at", at);
     }
-    require(promised_.empty() || promised_.back().at < at, "admitted again after it was safe:", at);
+    check_same(record);
     records_.push_back(record);
   }
   push_block(a.first, a.count, a.running_bytes);
