@@ -1,0 +1,84 @@
+"""A configuration that is wrong: `validate` and `run` say everything that is, with exit code 2."""
+import subprocess
+
+import harness
+from harness import BIN, USAGE, expect
+
+GOOD = """data_dir = "data"
+[admin]
+listen = "127.0.0.1:0"
+[journal]
+min_free_disk = "1MiB"
+[[ingress]]
+listen = "tcp://127.0.0.1:0"
+[[stream]]
+name = "s"
+[[stream.sink]]
+name = "f"
+type = "file"
+path = "out"
+"""
+
+# (what is replaced, by what, what must be said of it: the line, and words)
+WRONG = [
+    ('data_dir = "data"', 'data_dri = "data"', 1, ["data_dri", "data_dir"]),
+    ('data_dir = "data"', 'stop_timeout = "10s"', 0, ["data_dir", "required"]),
+    ('min_free_disk = "1MiB"', 'max_disk_bytes = "1MiB"', 5, ["64MiB"]),
+    ('min_free_disk = "1MiB"', 'max_disk_bytes = "lots"', 5, ["max_disk_bytes"]),
+    ('min_free_disk = "1MiB"', 'journal_timeout = 30', 5, ["journal_timeout"]),
+    ('tcp://127.0.0.1:0', 'tcp://0.0.0.0:7070', 7, ["loopback"]),
+    ('name = "s"', 'name = "s"\nacks = "most"', 10, ["none", "quorum", "all"]),
+    ('name = "s"', 'name = "s"\nacks = "quorum"', 10, ["quorum = n"]),
+    ('name = "s"', 'name = "s"\nwindow_bytes = "1KiB"', 10, ["256KiB"]),
+    ('type = "file"', 'type = "kafka"', 12, ["not built in this version"]),
+    ('type = "file"', 'type = "fiel"', 12, ["file"]),
+    ('path = "out"', 'path = "out"\nconnect = "tcp://h:1"', 14, ["tcp"]),
+    ('path = "out"', 'path = "data/out"', 13, ["data_dir"]),
+    ('path = "out"', 'path = "out"\non_outage = "drop"\nmax_bytes = "1GiB"', 0, ["on_outage"]),
+    ('path = "out"', 'path = "out"\nformat = "json"', 14, ["not built in this version"]),
+    ('path = "out"', 'path = "out', 13, []),
+]
+
+
+def everything_that_is_wrong_is_said_and_nothing_starts(run):
+    config = run.folder / "wrong.toml"
+    for old, new, line, words in WRONG:
+        expect(old in GOOD, f"{old} is not in the good one")
+        config.write_text(GOOD.replace(old, new, 1))
+        answer = run.cli("validate", "--config", config, code=USAGE)
+        text = "; ".join(f"{e['key']}: {e['message']}" for e in answer["errors"])
+        expect(not answer["ok"] and all(word in text for word in words),
+               f"{new!r}: {text} lacks one of {words}")
+        expect(line == 0 or any(e["line"] == line for e in answer["errors"]),
+               f"{new!r}: {answer['errors']} instead of line {line}")
+        run.cli("run", "--config", config, code=USAGE)
+    expect(not (run.folder / "data").exists(), "something was started")
+    config.write_text(GOOD.replace("data_dir", "data_dri").replace('"file"', '"fiel"'))
+    expect(len(run.cli("validate", "--config", config, code=USAGE)["errors"]) >= 3,
+           "it stopped at the first error")
+
+
+def a_good_one_is_good_and_says_what_was_checked(run):
+    config = run.folder / "good.toml"
+    config.write_text(GOOD)
+    answer = run.cli("validate", "--config", config)
+    expect(answer["ok"] and answer["checked"] and not answer["errors"], answer)
+    expect(not (run.folder / "data").exists(), "validate made the data directory")
+
+
+def wrong_usage_ends_with_2_and_a_broker_that_is_not_there_with_1(run):
+    def code(*command):
+        return subprocess.run([BIN / "spillway", *command], capture_output=True,
+                              timeout=harness.DEADLINE).returncode
+    for command in ((), ("fly",), ("run",), ("sink", "pause"), ("publish", "--stream", "s"),
+                    ("status", "--admin", "nonsense"), ("halt", "clear", "--extend", "soon"),
+                    ("run", "--config", "/nowhere/at/all.toml")):
+        expect(code(*command) == 2, f"{command} ended with {code(*command)}")
+    for command in (("status",), ("sink", "list"), ("halt", "show"), ("sink", "pause", "s/f")):
+        found = code(*command, "--admin", f"127.0.0.1:{run.port()}")
+        expect(found == 1, f"{command} ended with {found}")
+    expect(code("--help") == 0 and code("--version") == 0, "help is an error")
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,133 @@
+"""The bound on disk use, measured as `du` counts it, and a disk that fills up (G6, G7)."""
+import os
+import subprocess
+import threading
+
+import harness
+from harness import HALTED, expect, sequence, stream, tcp_sink, wait_for
+from verify import delivered
+
+BOUND = 64 << 20
+
+
+class Du(threading.Thread):
+    """The most that a folder ever took."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.folder, self.most, self._done = folder, 0, threading.Event()
+        self.start()
+
+    def look(self):
+        blocks = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in (*names, "."):
+                try:
+                    blocks += os.lstat(os.path.join(folder, name)).st_blocks
+                except FileNotFoundError:
+                    pass
+        self.most = max(self.most, blocks * 512)
+
+    def run(self):
+        while not self._done.wait(0.01):
+            self.look()
+
+    def finish(self):
+        self._done.set()
+        self.join()
+        return self.most
+
+
+def data_dir_never_takes_more_than_its_bound_and_the_halt_ends_with_the_outage(run):
+    published = run.records("records", 16_000, size=8_000)  # 128 MB: twice the bound
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
+                        journal=f'max_disk_bytes = "{BOUND}B"\ncompression = "none"').start()
+    du = Du(broker.data_dir)
+    publisher = run.publish(broker.address, published)
+    halt = broker.wait_halt()["halt"]
+    expect([(c["kind"], c["sink"]) for c in halt["causes"]] == [("disk_bound", "")], halt)
+    broker.cli("status", code=HALTED)
+    broker.kill().start()  # with a full journal, too
+    broker.wait_halt()
+    receiver.start()
+    publisher.result()
+    broker.wait_drained("t")
+    broker.wait_halt(active=False)
+    broker.wait_stream("is closed", lambda s: s["coverage"] == "closed")
+    most = du.finish()
+    run.say(f"{most} bytes of {BOUND} at most")
+    expect(most <= BOUND, f"data_dir took {most} bytes")
+    expect(most > BOUND // 3, f"it halted when data_dir took only {most} bytes")
+    delivered(receiver.path, published)
+
+
+def drop_oldest_keeps_the_newest_that_fit_the_disk(run):
+    published = run.records("records", 16_000, size=8_000)
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port, 'on_limit = "drop_oldest"')),
+                        journal=f'max_disk_bytes = "{BOUND}B"\ncompression = "none"').start()
+    du = Du(broker.data_dir)
+    run.publish(broker.address, published).result()
+    receiver.start()
+    broker.wait_drained("t")
+    most = du.finish()
+    expect(most <= BOUND, f"data_dir took {most} bytes")
+
+    def ledger():
+        shown = broker.cli("journal", "status", "--ledger", "10000")["streams"][0]["ledger"]
+        return shown if all(entry["last"] for entry in shown) else None
+    ranges = [(sequence(e["first"]), sequence(e["last"])) for e in wait_for("the ledger", ledger)]
+    lost = sum(last - first + 1 for first, last in ranges)
+    expect(0 < lost < 16_000, f"{lost} records dropped")
+    delivered(receiver.path, published, skipped=ranges)
+
+
+def small_disk(run, megabytes):
+    """A file system of so many MiB, or nothing where mounting is not permitted."""
+    folder = run.folder / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "spillway-test",
+                           folder], capture_output=True)
+    return folder if done.returncode == 0 else None
+
+
+def a_file_system_that_is_full_halts_and_goes_on_when_there_is_space(run):
+    """On a small tmpfs that something else fills up. Where mounting is not permitted, the bound of
+    the configuration stands in for the size of the disk."""
+    disk = small_disk(run, 96)
+    published = run.records("records", 12_000, size=8_000)
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
+                        journal=f'max_disk_bytes = "{1 << 30 if disk else BOUND}B"\n'
+                                'compression = "none"')
+    try:
+        if disk:
+            broker.data_dir = disk / "data"
+            text = broker.config.read_text()
+            broker.config.write_text(text.replace(f"{run.folder}/broker.data", f"{disk}/data"))
+            (disk / "other").write_bytes(bytes(40 << 20))
+        broker.start()
+        publisher = run.publish(broker.address, published)
+        halt = broker.wait_halt()["halt"]
+        kinds = [cause["kind"] for cause in halt["causes"]]
+        expect(kinds == (["min_free_disk"] if disk else ["disk_bound"]), halt)
+        run.say(f"halted by {kinds}" + ("" if disk else ", without a file system of its own"))
+        before = sequence(broker.stream()["held"])
+        if disk:
+            (disk / "other").unlink()
+            broker.wait_stream("goes on", lambda s: sequence(s["held"]) > before)
+        receiver.start()
+        publisher.result()
+        broker.wait_drained("t")
+        broker.stop()
+        delivered(receiver.path, published)
+    finally:
+        if disk:
+            if broker.process:
+                broker.process.kill()
+            subprocess.run(["umount", disk], check=True)
+
+
+if __name__ == "__main__":
+    harness.main()

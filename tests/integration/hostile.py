@@ -1,0 +1,147 @@
+"""What hostile or broken clients send harms their own connection only."""
+import importlib.util
+import socket
+import struct
+
+import harness
+from harness import FAILED, ROOT, expect, file_sink, stream
+from verify import same
+
+spec = importlib.util.spec_from_file_location("example", ROOT / "examples/python/publish.py")
+example = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(example)
+
+# Codes of Reject.
+MALFORMED, UNSUPPORTED, UNKNOWN_STREAM, UNAUTHORIZED = 1, 2, 3, 4
+FENCED, FORK, GAP, TOO_LARGE, CORRUPT, EPOCH = 5, 7, 8, 9, 10, 11
+
+
+class Client:
+    """Sends any bytes, and hears what comes of it."""
+
+    def __init__(self, broker):
+        self.connection = example.Connection(broker.address)
+        self.connection.socket.settimeout(harness.DEADLINE)
+
+    def send(self, data):
+        try:
+            self.connection.socket.sendall(data)
+        except OSError:
+            pass  # it is refused already
+        return self
+
+    def rejected(self):
+        """The code of the Reject that ends the connection; nothing: it just ends."""
+        code = None
+        try:
+            while True:
+                size, = struct.unpack("<I", self.connection.exactly(4))
+                (kind, message), = example.fields(self.connection.exactly(size)).items()
+                if kind == 5:
+                    code = example.fields(message)[2]
+        except OSError:
+            return code
+        finally:
+            self.connection.socket.close()
+
+    def welcomed(self, name="bad"):
+        self.send(example.hello(name))
+        kind, welcome = self.connection.receive()
+        expect(kind == 2, f"no Welcome but {kind}")
+        return welcome
+
+
+def broken_clients_are_refused_each_by_itself(run):
+    published = run.records("records", 60_000)
+    token = run.folder / "token"
+    token.write_text("secret\n")
+    token.chmod(0o600)
+    broker = run.broker("broker",
+                        stream(file_sink("f", run.folder / "good"), name="good") +
+                        stream(file_sink("f", run.folder / "bad"), name="bad",
+                               more='max_record_bytes = "64KiB"') +
+                        stream(file_sink("f", run.folder / "shut"), name="shut",
+                               more=f'token_file = "{token}"')).start()
+    good = run.publish(broker.address, published, "--rate", "10000", stream="good")
+
+    def expect_code(wanted, client, *data):
+        for piece in data:
+            client.send(piece)
+        code = client.rejected()
+        expect(code == wanted, f"{data[:1]}: Reject {code} instead of {wanted}")
+
+    hello = example.hello("bad")
+    for junk in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 64, b"\xff" * 64, b"\x05\0\0\0abcde",
+                 run.random.randbytes(4_096), example.frame(3, b"\x08\x01")):
+        expect(Client(broker).send(junk).rejected() in (MALFORMED, TOO_LARGE), f"taken: {junk}")
+    expect_code(UNKNOWN_STREAM, Client(broker), example.hello("nobody"))
+    expect_code(UNAUTHORIZED, Client(broker), example.hello("shut"))
+    wrong = example.field(1, 1) + example.field(2, 1) + example.field(4, "shut")
+    expect_code(UNAUTHORIZED, Client(broker), example.frame(1, wrong + example.field(5, "guess")))
+    expect_code(UNSUPPORTED, Client(broker), example.frame(
+        1, example.field(1, 7) + example.field(2, 9) + example.field(4, "bad")))
+
+    def batch(first, payload, epoch=None, **more):
+        return lambda e: example.batch(epoch or e, first,
+                                       [example.record(epoch or e, first, payload)], **more)
+
+    def spoilt(e):
+        data = bytearray(example.batch(e, 2, [example.record(e, 2, b"payload")]))
+        data[-1] ^= 1
+        return bytes(data)
+    first = Client(broker)
+    epoch = first.welcomed()[3]
+    first.send(batch(1, b"one")(epoch))
+    kind, _ = first.connection.receive()
+    expect(kind == 4, f"no Ack but {kind}")
+    for code, frame in ((GAP, batch(7, b"seven")), (FORK, batch(1, b"another one")),
+                        (CORRUPT, spoilt), (EPOCH, batch(1, b"one", epoch=7)),
+                        (TOO_LARGE, batch(2, b"x" * 70_000)),
+                        (TOO_LARGE, lambda e: struct.pack("<I", 1 << 31) + b"x" * 100),
+                        (MALFORMED, lambda e: hello),
+                        (MALFORMED, lambda e: example.frame(3, b"\x7a\x01x\x08\x01"))):
+        client = Client(broker)
+        client.welcomed()
+        expect_code(code, client, frame(epoch))
+    expect(not good.child.poll(), "the good producer was ended")
+    good.result()
+    broker.wait_drained("f", "good")
+    same(run.folder / "good", published)
+    expect((run.folder / "bad").read_bytes() == b"one\n", "something bad was taken")
+    rejects = {s: n for s, n in broker.metrics().items() if "ingress_rejects" in s and n > 0}
+    expect(len(rejects) >= 8, f"they were not counted: {rejects}")
+
+
+def half_a_hello_and_many_idle_connections_keep_nobody_out(run):
+    published = run.records("records", 10_000)
+    broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"))).start()
+    idle = [socket.create_connection(("127.0.0.1", broker.ingress_port)) for _ in range(200)]
+    for connection in idle[::2]:
+        connection.sendall(b"\x10\0\0")
+    run.publish(broker.address, published).result()
+    broker.wait_drained("f")
+    same(run.folder / "kept", published)
+    for connection in idle:
+        connection.close()
+
+
+def a_producer_with_the_wrong_token_or_stream_is_told_and_gives_up(run):
+    published = run.records("records", 10)
+    token, wrong = run.folder / "token", run.folder / "wrong"
+    token.write_text("# who may publish\nold\nsecret\n")
+    wrong.write_text("guess\n")
+    for path in (token, wrong):
+        path.chmod(0o600)
+    broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"),
+                                         more=f'token_file = "{token}"')).start()
+    run.publish(broker.address, published).result(FAILED)
+    run.publish(broker.address, published, "--token-file", wrong).result(FAILED)
+    answer = run.publish(broker.address, published, stream="other").result(FAILED)
+    expect("no stream of that name" in answer["error"], answer)
+    run.publish(broker.unix, published, "--token-file", token).result()
+    broker.wait_drained("f")
+    same(run.folder / "kept", published)
+
+
+if __name__ == "__main__":
+    harness.main()

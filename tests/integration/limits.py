@@ -1,0 +1,178 @@
+"""Every limit of a sink that is away, with each `on_limit`: halts, blocks or drops exactly as it
+says (G6, G7, G10)."""
+import harness
+from harness import (FAILED, HALTED, OK, expect, relay_sink, sequence, stream, tcp_sink,
+                     wait_for)
+from verify import delivered
+
+FIRST, ALL = 5_000, 8_000
+GIVE_UP = ("--resume", "--give-up-after", "1500ms")
+
+
+class Trial:
+    """A broker with three streams, whose sinks have the same limit and are away."""
+
+    def __init__(self, run, limit):
+        self.run = run
+        self.receivers = {name: run.receiver(run.port(), f"taken-{name}")
+                          for name in ("halt", "block", "drop_oldest")}
+        streams = "".join(
+            stream(tcp_sink("t", receiver.port, f'on_limit = "{name}"\n{limit}'), name=name)
+            for name, receiver in self.receivers.items())
+        self.broker = run.broker("broker", streams).start()
+        self.first = run.records("first", FIRST)
+        self.all = run.records("all", ALL)
+
+    def publish(self, name, file, *more):
+        return self.run.publish(self.broker.address, file, *GIVE_UP, *more, stream=name)
+
+    def expect_halted(self, kind):
+        """And that everything says so, also while the broker is stopped and after its death."""
+        broker = self.broker
+        for _ in range(2):
+            halt = broker.wait_halt("halt")["halt"]
+            causes = [(cause["kind"], cause["sink"]) for cause in halt["causes"]]
+            expect(causes == [(kind, "t")], f"halted for {causes}")
+            broker.cli("status", code=HALTED)
+            shown = broker.cli("halt", "show", code=HALTED)
+            expect([s["stream"] for s in shown["streams"] if s["active"]] == ["halt"], shown)
+            self.publish("halt", self.all).result(HALTED)
+            broker.cli("halt", "clear", "halt", code=FAILED)
+            series = f'spillway_halt_active{{cause="{kind}",stream="halt"}}'
+            expect(broker.metrics()[series] == 1, f"{series} is not set")
+            broker.kill()
+            broker.cli("halt", "show", code=HALTED)
+            broker.start()
+        for other in ("block", "drop_oldest"):
+            expect(not broker.stream(other)["halt"]["active"], f"{other} is halted, too")
+
+    def finish(self, skipped=True):
+        """The sinks are back: all goes on by itself, and each has what its policy promises."""
+        for receiver in self.receivers.values():
+            receiver.start()
+        for name in self.receivers:
+            self.broker.wait_drained("t", name)
+        self.broker.wait_halt("halt", active=False)
+        for name in self.receivers:
+            self.publish(name, self.all).result()
+            self.broker.wait_drained("t", name)
+        self.broker.cli("status", code=OK)
+        for name in ("halt", "block"):
+            delivered(self.receivers[name].path, self.all)
+            expect(not self.ledger(name), f"{name} has a ledger: {self.ledger(name)}")
+        wait_for("the drop has an end",
+                 lambda: all(entry["last"] for entry in self.ledger("drop_oldest")))
+        ranges = [(sequence(e["first"]), sequence(e["last"])) for e in self.ledger("drop_oldest")]
+        expect(bool(ranges) == skipped, f"the ledger of drop_oldest: {ranges}")
+        delivered(self.receivers["drop_oldest"].path, self.all, skipped=ranges)
+
+    def ledger(self, name):
+        shown = self.broker.cli("journal", "status", "--ledger", "1000")
+        return next(s for s in shown["streams"] if s["name"] == name)["ledger"]
+
+
+def backlog(trial, name):
+    return trial.broker.sink("t", name)["backlog"]
+
+
+def max_records_halts_blocks_or_drops_at_exactly_so_many(run):
+    trial = Trial(run, "max_records = 1000")
+    result = trial.publish("halt", trial.first).result(HALTED)
+    expect(result["acknowledged"] == 1_000, result)
+    result = trial.publish("block", trial.first).result(FAILED)
+    expect(result["acknowledged"] <= 1_000, result)
+    expect(trial.broker.stream("block")["blocked"], "it does not say that it blocks")
+    trial.publish("drop_oldest", trial.first).result()
+    expect(backlog(trial, "halt")["records"] == 1_000, backlog(trial, "halt"))
+    expect(0 < backlog(trial, "drop_oldest")["records"] <= 1_000, backlog(trial, "drop_oldest"))
+    trial.expect_halted("max_records")
+    trial.finish()
+
+
+def max_bytes_halts_blocks_or_drops_and_a_halt_can_be_extended(run):
+    limit = 200_000
+    trial = Trial(run, f'max_bytes = "{limit}B"')
+    trial.publish("halt", trial.first).result(HALTED)
+    trial.publish("block", trial.first).result(FAILED)
+    trial.publish("drop_oldest", trial.first).result()
+    halted = backlog(trial, "halt")
+    each = halted["bytes"] / halted["records"]
+    expect(limit - each < halted["bytes"] <= limit, f"{halted} with a limit of {limit}")
+    expect(0 < backlog(trial, "drop_oldest")["bytes"] <= limit, backlog(trial, "drop_oldest"))
+    trial.expect_halted("max_bytes")
+    trial.broker.cli("halt", "clear", "halt", "--extend", "1MiB")
+    trial.broker.wait_halt("halt", active=False)
+    trial.publish("halt", trial.all).result()
+    trial.finish()
+
+
+def max_age_halts_blocks_or_drops_what_is_too_old(run):
+    trial = Trial(run, 'max_age = "2s"')
+    for name in trial.receivers:
+        trial.publish(name, trial.first).result()
+    trial.broker.wait_stream("blocks", lambda s: s["blocked"], "block")
+    trial.publish("block", trial.all).result(FAILED)
+    wait_for("what is too old was dropped", lambda: backlog(trial, "drop_oldest")["records"] == 0)
+    trial.publish("drop_oldest", trial.all).result()
+    trial.expect_halted("max_age")
+    trial.broker.cli("halt", "clear", "halt", "--extend", "1h")
+    trial.broker.wait_halt("halt", active=False)
+    trial.publish("halt", trial.all).result()
+    trial.finish()
+
+
+def outage_timeout_halts_blocks_or_drops_until_the_sink_is_live(run):
+    trial = Trial(run, 'outage_timeout = "2s"')
+    for name in trial.receivers:
+        trial.publish(name, trial.first).result()
+    expect(trial.broker.sink("t", "halt")["outage"]["remaining_seconds"] <= 2, "the clock stands")
+    trial.broker.wait_stream("blocks", lambda s: s["blocked"], "block")
+    trial.publish("block", trial.all).result(FAILED)
+    wait_for("the backlog is dropped", lambda: backlog(trial, "drop_oldest")["records"] == 0)
+    trial.publish("drop_oldest", trial.all).result()
+    trial.expect_halted("outage_timeout")
+    trial.broker.cli("halt", "clear", "halt", "--extend", "1h")
+    trial.broker.wait_halt("halt", active=False)
+    trial.publish("halt", trial.all).result()
+    trial.finish()
+
+
+def on_outage_halt_stops_at_the_first_loss_and_on_outage_drop_never_waits(run):
+    published = run.records("records", FIRST)
+    receivers = {name: run.receiver(run.port(), f"taken-{name}") for name in ("halt", "drop")}
+    broker = run.broker("broker", "".join(
+        stream(tcp_sink("t", receiver.port, f'on_outage = "{name}"'), name=name)
+        for name, receiver in receivers.items())).start()
+    run.publish(broker.address, published, stream="drop").result()
+    expect(broker.sink("t", "drop")["backlog"]["records"] == 0, "something waits")
+    run.publish(broker.address, published, *GIVE_UP, stream="halt")
+    halt = broker.wait_halt("halt")["halt"]
+    expect([cause["kind"] for cause in halt["causes"]] == ["outage_timeout"], halt)
+    for receiver in receivers.values():
+        receiver.start()
+    broker.wait_halt("halt", active=False)
+    run.publish(broker.address, published, "--resume", stream="halt").result()
+    broker.wait_drained("t", "halt")
+    delivered(receivers["halt"].path, published)
+
+
+def a_halt_passes_through_a_chain_to_the_first_producer(run):
+    published = run.records("records", FIRST)
+    receiver = run.receiver(run.port(), "taken")
+    hub = run.broker("hub", stream(tcp_sink("t", receiver.port, "max_records = 500"))).start()
+    edge = run.broker("edge", stream(
+        relay_sink("hub", hub.address, "max_records = 1000"))).start()
+    run.publish(edge.address, published, *GIVE_UP).result(HALTED)
+    expect(hub.wait_halt()["held"].endswith("/500"), "the hub took more than its limit")
+    edge_sink = edge.sink("hub")
+    expect(edge_sink["refusing"] and "max_records" in edge_sink["last_error"]["text"],
+           f"the edge does not say why: {edge_sink}")
+    receiver.start()
+    run.publish(edge.address, published, "--resume").result()
+    edge.wait_drained("hub")
+    hub.wait_drained("t")
+    delivered(receiver.path, published)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,143 @@
+"""What an operator does through the command line, and a slow sink beside a fast one (G5, G9, D5,
+D8)."""
+import harness
+from harness import FAILED, USAGE, expect, file_sink, sequence, stream, tcp_sink
+from verify import connections, delivered, same
+
+RECORDS = 10_000
+
+
+def a_sink_that_takes_nothing_delays_neither_the_producer_nor_the_other_sink(run):
+    published = run.records("records", 200_000)
+    slow = run.receiver(run.port(), "slow").start()
+    slow.reading.clear()
+    fast = run.receiver(run.port(), "fast").start()
+    broker = run.broker("broker", stream(
+        tcp_sink("slow", slow.port, 'ack_timeout = "2s"'), tcp_sink("fast", fast.port),
+        more='window_bytes = "1MiB"')).start()
+    run.publish(broker.address, published).result()
+    broker.wait_drained("fast")
+    waiting = broker.sink("slow")["backlog"]["records"]
+    expect(waiting == 200_000, f"only {waiting} wait for the slow sink")
+    expect(broker.stream()["window"]["bytes"] <= 1 << 20, "the window is larger than it may be")
+    slow.reading.set()
+    broker.wait_drained("slow")
+    delivered(fast.path, published)
+    delivered(slow.path, published)
+
+
+def a_paused_sink_waits_for_its_operator_and_not_for_its_clock(run):
+    published = run.records("records", RECORDS)
+    broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"))).start()
+    broker.cli("sink", "pause", "s/f")
+    broker.wait_state("f", "paused")
+    run.publish(broker.address, published).result()
+    sink = broker.sink("f")
+    expect(sink["backlog"]["records"] == RECORDS and sink["outage"] is None, sink)
+    broker.kill().start()
+    broker.wait_state("f", "paused")  # it is durable
+    broker.cli("sink", "resume", "f")
+    broker.wait_drained("f")
+    same(run.folder / "kept", published)
+    listed = broker.cli("sink", "list")["sinks"]
+    expect([(s["stream"], s["name"], s["state"]) for s in listed] == [("s", "f", "live")], listed)
+
+
+def reconnect_does_not_wait_for_the_next_try(run):
+    published = run.records("records", RECORDS)
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink(
+        "t", receiver.port, 'reconnect = { initial = "1h", max = "1h" }'))).start()
+    run.publish(broker.address, published).result()
+    broker.wait_sink("was tried", "t", lambda s: s["attempts"] == 1 and s["last_error"])
+    receiver.start()
+    broker.cli("sink", "reconnect", "t")
+    broker.wait_drained("t")
+    delivered(receiver.path, published)
+
+
+def reset_sends_again_what_the_journal_still_has(run):
+    published = run.records("records", RECORDS)
+    receiver = run.receiver(run.port(), "taken").start()
+    broker = run.broker("broker", stream(
+        tcp_sink("t", receiver.port), tcp_sink("away", run.port()))).start()
+    run.publish(broker.address, published).result()
+    held = broker.wait_drained("t")["acked"]
+    epoch = held.split("/")[0]
+    before = len(connections(receiver.path))
+    broker.cli("sink", "reset", "s/t", "--from", f"{epoch}/2001")
+    broker.wait_sink("has it again", "t", lambda s: s["state"] == "live" and s["acked"] == held)
+    harness.wait_for("it comes again", lambda: len(connections(receiver.path)) > before)
+    broker.wait_drained("t")
+    again = [n for _, numbers in connections(receiver.path)[before:] for n in numbers]
+    expect(again == list(range(2_001, RECORDS + 1)), f"{again[:3]} ... {again[-3:]}")
+    broker.cli("sink", "reset", "s/t", "--from", "nonsense", code=USAGE)
+    broker.cli("sink", "reset", "s/nobody", code=FAILED)
+
+
+def a_sink_that_was_removed_is_forgotten_or_renamed_before_the_start(run):
+    published = run.records("records", RECORDS)
+    receiver = run.receiver(run.port(), "taken")
+    kept = file_sink("f", run.folder / "kept")
+    broker = run.broker("broker", stream(kept, tcp_sink("old", receiver.port),
+                                         tcp_sink("lost", run.port()))).start()
+    run.publish(broker.address, published).result()
+    broker.stop()
+    broker.configure(stream(kept, tcp_sink("new", receiver.port)))
+    problems = broker.cli("validate", code=USAGE)["errors"]
+    expect({p["key"] for p in problems} == {"s/old", "s/lost"}, problems)
+    expect(broker.launch().process.wait() == USAGE, "it started")
+    expect("no longer configured" in broker.log(), broker.log())
+    broker.cli("sink", "rename", "s/old", "new")
+    broker.cli("sink", "forget", "s/lost", code=FAILED)
+    broker.cli("sink", "forget", "s/lost", "--accept-drop")
+    broker.cli("validate")
+    receiver.start()
+    broker.start()
+    broker.wait_drained("new")
+    delivered(receiver.path, published)
+    same(run.folder / "kept", published)
+    ledger = broker.cli("journal", "status")["streams"][0]["ledger"]
+    expect([(e["sink"], e["reason"], e["count"]) for e in ledger] == [("lost", "reset", RECORDS)],
+           ledger)
+
+
+def another_destination_under_the_same_name_needs_a_reset(run):
+    published = run.records("records", RECORDS)
+    receiver = run.receiver(run.port(), "taken").start()
+    broker = run.broker("broker", stream(tcp_sink("t", run.port()))).start()
+    run.publish(broker.address, published).result()
+    broker.stop()
+    broker.configure(stream(tcp_sink("t", receiver.port, 'start_at = "earliest"')))
+    expect(broker.launch().process.wait() == USAGE, "it started")
+    expect("cursor belongs to the old destination" in broker.log(), broker.log())
+    broker.cli("sink", "reset", "s/t")
+    broker.start()
+    broker.wait_drained("t")
+    delivered(receiver.path, published)
+
+
+def a_record_that_cannot_be_framed_parks_the_sink_or_becomes_a_dead_letter(run):
+    published = run.folder / "records"
+    lines = [b"%09d" % n for n in range(1, 101)]
+    lines[49] = b"000000050 with a\nnewline"
+    published.write_bytes(b"".join(len(x).to_bytes(4, "little") + x for x in lines))
+    receiver = run.receiver(run.port(), "taken").start()
+    broker = run.broker("broker", stream(
+        file_sink("parks", run.folder / "parks"),
+        tcp_sink("goes_on", receiver.port, 'on_reject = "dead_letter"'))).start()
+    run.publish(broker.address, published, "--framing", "length_prefixed").result()
+    parked = broker.wait_state("parks", "parked")
+    expect(sequence(parked["acked"]) == 49 and parked["parked"], parked)
+    broker.wait_drained("goes_on")
+    taken = [n for _, numbers in connections(receiver.path) for n in numbers]
+    expect(sorted(set(taken)) == [n for n in range(1, 101) if n != 50], taken)
+    expect((run.folder / "parks").read_bytes().count(b"\n") == 49, "more than what came before")
+    shown = broker.cli("journal", "status")["streams"][0]
+    expect(shown["dead_letters"] == 1, shown)
+    expect([(e["sink"], sequence(e["first"]), e["count"]) for e in shown["ledger"]] ==
+           [("goes_on", 50, 1)], shown["ledger"])
+
+
+if __name__ == "__main__":
+    harness.main()
