@@ -1,0 +1,303 @@
+#include "broker/ingress.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "broker/log/log.h"
+
+namespace spillway::broker {
+
+namespace asio = boost::asio;
+using asio::generic::stream_protocol;
+using boost::system::error_code;
+using wire::RejectCode;
+
+namespace {
+
+using Acceptor = asio::basic_socket_acceptor<stream_protocol>;
+
+std::atomic<std::uint64_t> next_session{1};
+
+std::string describe(const Connection::Socket& socket) {
+  error_code error;
+  const auto remote = socket.remote_endpoint(error);
+  if (error) return "unknown";
+  if (remote.protocol().family() == AF_UNIX) return "unix";
+  asio::ip::tcp::endpoint endpoint;
+  if (remote.size() > endpoint.capacity()) return "unknown";
+  std::memcpy(endpoint.data(), remote.data(), remote.size());
+  endpoint.resize(remote.size());
+  const auto host = endpoint.address().to_string();
+  const std::string shown = endpoint.address().is_v6() ? "[" + host + "]" : host;
+  return shown + ":" + std::to_string(endpoint.port());
+}
+
+// Whether somebody listens on a Unix socket's path.
+bool answers(const std::string& path) {
+  asio::io_context io;
+  asio::local::stream_protocol::socket probe(io);
+  error_code error;
+  probe.connect(asio::local::stream_protocol::endpoint(path), error);
+  return !error;
+}
+
+}  // namespace
+
+bool token_fits(const std::string& token, const std::vector<std::string>& tokens) {
+  bool fits = false;
+  for (const std::string& candidate : tokens) {
+    if (candidate.empty()) continue;
+    unsigned difference = token.size() == candidate.size() ? 0 : 1;
+    for (std::size_t i = 0; i < token.size(); ++i) {
+      const auto ours = static_cast<unsigned char>(candidate[i % candidate.size()]);
+      difference |= static_cast<unsigned char>(token[i]) ^ static_cast<unsigned>(ours);
+    }
+    if (difference == 0) fits = true;
+  }
+  return fits;
+}
+
+struct Ingress::Shared {
+  asio::io_context& io;
+  metrics::IngressProbe& probe;
+  Check check;
+  Introduce introduce;
+  std::set<std::shared_ptr<Handshake>> handshakes;
+  bool stopped = false;
+};
+
+// --- until Hello ----------------------------------------------------------------------------------
+
+class Ingress::Handshake final : public Connection::Handler,
+                                 public std::enable_shared_from_this<Handshake> {
+ public:
+  Handshake(std::shared_ptr<Shared> shared, Connection::Socket socket, std::shared_ptr<void> slot)
+      : shared_(std::move(shared)),
+        address_(describe(socket)),
+        slot_(std::move(slot)),
+        deadline_(shared_->io),
+        connection_(std::make_shared<Connection>(
+            std::move(socket), wire::FrameReader(wire::kMaxControlBytes), *this)) {}
+
+  void start() {
+    deadline_.expires_after(kHelloLimit);
+    deadline_.async_wait([self = shared_from_this()](error_code error) {
+      if (!error) self->refuse({RejectCode::malformed, "no Hello within 10 seconds"});
+    });
+    connection_->start();
+  }
+
+  void refuse(const wire::Refusal& refusal) {
+    if (done_) return;
+    log::warning("producer refused", {{"address", address_},
+                                      {"code", wire::name_of(refusal.code)},
+                                      {"why", refusal.text}});
+    shared_->probe.rejected(wire::name_of(refusal.code));
+    connection_->farewell(wire::encode_reject(refusal));
+    finish();
+  }
+
+ private:
+  void on_bytes() override {
+    const auto self = shared_from_this();
+    const auto bytes = connection_->reader().next();
+    if (!bytes) return refuse({RejectCode::malformed, bytes.error().message});
+    if (!*bytes) return;
+    const auto frame = wire::decode(**bytes);
+    if (!frame) return refuse({RejectCode::malformed, frame.error().message});
+    if (!frame->has_hello()) return refuse({RejectCode::malformed, "the first frame is not Hello"});
+    const v1::Hello& hello = frame->hello();
+    if (hello.min_version() > wire::kVersion || hello.max_version() < wire::kVersion) {
+      return refuse({RejectCode::unsupported_version, "this broker speaks only version " +
+                                                          std::to_string(wire::kVersion)});
+    }
+    if (const auto refusal = shared_->check(hello)) return refuse(*refusal);
+    Introduction introduction;
+    introduction.session = SessionId{next_session++};
+    introduction.protocol = connection_->protocol();
+    introduction.reader = std::move(connection_->reader());
+    introduction.hello = hello;
+    introduction.address = address_;
+    introduction.slot = std::move(slot_);
+    introduction.descriptor = connection_->release();
+    finish();
+    if (introduction.descriptor >= 0) shared_->introduce(std::move(introduction));
+  }
+
+  void on_closed(std::string_view) override { finish(); }
+  void on_drained() override {}
+
+  void finish() {
+    done_ = true;
+    deadline_.cancel();
+    connection_->close_unless_parting();
+    shared_->handshakes.erase(shared_from_this());
+  }
+
+  const std::shared_ptr<Shared> shared_;
+  const std::string address_;
+  std::shared_ptr<void> slot_;
+  asio::steady_timer deadline_;
+  const std::shared_ptr<Connection> connection_;
+  bool done_ = false;
+};
+
+// --- listeners ------------------------------------------------------------------------------------
+
+class Ingress::Listener : public std::enable_shared_from_this<Listener> {
+ public:
+  explicit Listener(std::shared_ptr<Shared> shared)
+      : shared_(std::move(shared)),
+        acceptor_(shared_->io),
+        pause_(shared_->io),
+        open_(std::make_shared<std::atomic<std::size_t>>(0)) {}
+
+  Result<config::Address> listen(const config::Ingress& ingress) {
+    return ingress.listen.kind == config::Address::Kind::unix_socket ? listen_unix(ingress)
+                                                                      : listen_tcp(ingress.listen);
+  }
+
+  void accept() {
+    acceptor_.async_accept([self = shared_from_this()](error_code error, Connection::Socket socket) {
+      if (self->shared_->stopped) return;
+      if (error) return self->pause(error);
+      self->take(std::move(socket));
+      self->accept();
+    });
+  }
+
+  void stop() {
+    error_code ignored;
+    acceptor_.close(ignored);
+    pause_.cancel();
+    if (!path_.empty()) ::unlink(path_.c_str());
+  }
+
+ private:
+  Result<config::Address> listen_tcp(const config::Address& address) {
+    error_code error;
+    asio::ip::tcp::resolver resolver(shared_->io);
+    const auto found = resolver.resolve(address.host, std::to_string(address.port), error);
+    if (error || found.empty()) {
+      return Error{to_string(address) + " cannot be resolved: " + error.message()};
+    }
+    const asio::ip::tcp::endpoint endpoint = found.begin()->endpoint();
+    if (auto failed = bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint))) {
+      return Error{to_string(address) + ": " + *failed};
+    }
+    config::Address bound = address;
+    asio::ip::tcp::endpoint local;
+    const auto generic = acceptor_.local_endpoint(error);
+    std::memcpy(local.data(), generic.data(), generic.size());
+    local.resize(generic.size());
+    bound.port = local.port();
+    return bound;
+  }
+
+  Result<config::Address> listen_unix(const config::Ingress& ingress) {
+    const std::string& path = ingress.listen.path;
+    struct stat status {};
+    if (::lstat(path.c_str(), &status) == 0) {
+      if (!S_ISSOCK(status.st_mode)) return Error{path + " exists and is not a socket"};
+      if (answers(path)) return Error{path + ": another process listens there"};
+      ::unlink(path.c_str());
+    }
+    const asio::local::stream_protocol::endpoint endpoint(path);
+    // Nobody may connect before the permissions are what was configured.
+    const mode_t mask = ::umask(0177);
+    const auto failed = bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint));
+    ::umask(mask);
+    if (failed) return Error{path + ": " + *failed};
+    path_ = path;
+    if (::chmod(path.c_str(), static_cast<mode_t>(ingress.mode)) != 0) {
+      return Error{path + ": its permissions cannot be set"};
+    }
+    return ingress.listen;
+  }
+
+  // What went wrong, in words.
+  std::optional<std::string> bind(stream_protocol protocol,
+                                  const stream_protocol::endpoint& endpoint) {
+    error_code error;
+    acceptor_.open(protocol, error);
+    if (!error && protocol.family() != AF_UNIX) {
+      acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    }
+    if (!error) acceptor_.bind(endpoint, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    return error ? std::optional(error.message()) : std::nullopt;
+  }
+
+  void take(Connection::Socket socket) {
+    error_code ignored;
+    if (path_.empty()) socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+    ++*open_;
+    shared_->probe.connected();
+    std::shared_ptr<void> slot(nullptr, [open = open_, &probe = shared_->probe](void*) {
+      --*open;
+      probe.disconnected();
+    });
+    const bool full = *open_ > kMaxConnections;
+    error_code gone;
+    socket.local_endpoint(gone);
+    if (gone) return;
+    const auto handshake =
+        std::make_shared<Handshake>(shared_, std::move(socket), std::move(slot));
+    shared_->handshakes.insert(handshake);
+    if (full) return handshake->refuse({RejectCode::busy, "too many connections"});
+    handshake->start();
+  }
+
+  void pause(error_code error) {
+    log::warning("accept failed", {{"why", error.message()}});
+    pause_.expires_after(kAcceptPause);
+    pause_.async_wait([self = shared_from_this()](error_code cancelled) {
+      if (!cancelled && !self->shared_->stopped) self->accept();
+    });
+  }
+
+  const std::shared_ptr<Shared> shared_;
+  Acceptor acceptor_;
+  asio::steady_timer pause_;
+  std::string path_;
+  const std::shared_ptr<std::atomic<std::size_t>> open_;
+};
+
+Ingress::Ingress(asio::io_context& io, metrics::IngressProbe& probe, Check check,
+                 Introduce introduce)
+    : shared_(std::make_shared<Shared>(
+          Shared{io, probe, std::move(check), std::move(introduce), {}, false})) {}
+
+Ingress::~Ingress() { stop(); }
+
+Result<config::Address> Ingress::listen(const config::Ingress& ingress) {
+  const auto listener = std::make_shared<Listener>(shared_);
+  auto bound = listener->listen(ingress);
+  if (!bound) {
+    listener->stop();
+    return bound;
+  }
+  listeners_.push_back(listener);
+  listener->accept();
+  return bound;
+}
+
+void Ingress::stop() {
+  if (std::exchange(shared_->stopped, true)) return;
+  for (const auto& listener : listeners_) listener->stop();
+  const auto handshakes = shared_->handshakes;
+  for (const auto& handshake : handshakes) {
+    handshake->refuse({RejectCode::shutting_down, "the broker stops"});
+  }
+}
+
+}  // namespace spillway::broker

@@ -1,0 +1,260 @@
+#include "broker/offline.h"
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <memory>
+#include <utility>
+
+#include "broker/state_codec.h"
+#include "broker/stream.h"
+#include "journal/inspect.h"
+#include "journal/journal.h"
+#include "recovery/epochs.h"
+#include "recovery/startup.h"
+
+namespace spillway::broker::offline {
+
+namespace {
+
+using recovery::DurableState;
+using recovery::SinkState;
+
+bool has_journal(const config::Config& config) {
+  std::error_code ignored;
+  return std::filesystem::exists(config.data_dir / "journal", ignored);
+}
+
+const config::Sink* configured(const config::Stream& stream, const std::string& sink) {
+  const auto found = std::ranges::find(stream.sinks, sink, &config::Sink::name);
+  return found == stream.sinks.end() ? nullptr : &*found;
+}
+
+const config::Stream* configured(const config::Config& config, const std::string& stream) {
+  const auto found = std::ranges::find(config.streams, stream, &config::Stream::name);
+  return found == config.streams.end() ? nullptr : &*found;
+}
+
+// Through here the sink needs nothing more.
+Offset passed(const SinkState& sink) {
+  Offset through = sink.cursor;
+  for (const recovery::SkipRange& skip : sink.skips) {
+    if (skip.first <= through + 1) through = std::max(through, skip.last);
+  }
+  return through;
+}
+
+// One stream of a store that is opened for one change.
+class Edit {
+ public:
+  static Result<std::unique_ptr<Edit>> open(const config::Config& config,
+                                            const std::string& stream) {
+    if (!has_journal(config)) return Error{config.data_dir.string() + " holds no journal"};
+    journal::Options options;
+    options.data_dir = config.data_dir;
+    for (const config::Stream& s : config.streams) options.streams.push_back(s.name);
+    options.max_disk_bytes = config.journal.max_disk_bytes;
+    options.min_free_disk = config.journal.min_free_disk;
+    options.group_reserve = config.journal.group_reserve;
+    auto opened = journal::Journal::open(std::move(options), {});
+    if (!opened) return opened.error();
+    auto edit = std::make_unique<Edit>();
+    edit->journal_ = std::move(*opened);
+    const auto& all = edit->journal_->recovered();
+    const auto found = std::ranges::find(all, stream, &journal::Recovered::stream);
+    if (found == all.end() || !found->state) {
+      return Error{"the journal knows no stream " + stream};
+    }
+    edit->recovered = *found;
+    auto state = decode_state(*found->state);
+    if (!state) return state.error();
+    edit->state = std::move(*state);
+    return edit;
+  }
+
+  SinkState* find(const std::string& sink) {
+    const auto found = std::ranges::find(state.sinks, sink, &SinkState::name);
+    return found == state.sinks.end() ? nullptr : &*found;
+  }
+
+  // What `sink` has not taken through `last` and will not be sent, into the ledger.
+  std::uint64_t let_go(const SinkState& sink, Offset last, std::string text) {
+    const Offset first = passed(sink) + 1;
+    if (!state.open || first > last) return 0;
+    const recovery::EpochTable table(state.epochs);
+    journal::LedgerEntry entry;
+    entry.id = std::max(state.next_ledger_id, recovered.next_ledger_id);
+    state.next_ledger_id = entry.id + 1;
+    entry.sink = sink.name;
+    entry.first = table.position_of(first);
+    entry.last = table.position_of(last);
+    entry.count = last - first + 1;
+    entry.reason = LossReason::reset;
+    entry.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                        std::chrono::system_clock::now().time_since_epoch())
+                        .count();
+    entry.text = std::move(text);
+    ledger_.push_back(std::move(entry));
+    return last - first + 1;
+  }
+
+  std::optional<Error> commit() {
+    ++state.revision;
+    journal::Commit commit;
+    commit.stream = recovered.stream;
+    commit.generation = recovered.generation;
+    commit.state = encode_state(state);
+    commit.ledger = std::move(ledger_);
+    std::promise<journal::Outcome> promise;
+    auto outcome = promise.get_future();
+    journal_->commit(std::move(commit),
+                     [&promise](journal::Outcome result) { promise.set_value(result); });
+    if (outcome.get() == journal::Outcome::ok) return std::nullopt;
+    return Error{"the change was not written: " + journal_->stats().last_error};
+  }
+
+  journal::Recovered recovered;
+  DurableState state;
+
+ private:
+  std::unique_ptr<journal::Journal> journal_;
+  std::vector<journal::LedgerEntry> ledger_;
+};
+
+Result<std::string> done(std::string what) {
+  return {boost::system::in_place_value, std::move(what)};
+}
+
+Error no_such_sink(const std::string& stream, const std::string& sink) {
+  return Error{"the journal knows no sink " + sink + " of stream " + stream};
+}
+
+}  // namespace
+
+Result<std::vector<Obstacle>> find_obstacles(const config::Config& config) {
+  std::vector<Obstacle> obstacles;
+  if (!has_journal(config)) return obstacles;
+  auto inspector = journal::Inspector::open(config.data_dir);
+  if (!inspector) return inspector.error();
+  for (const journal::Recovered& recovered : (*inspector)->streams()) {
+    const config::Stream* const stream = configured(config, recovered.stream);
+    if (stream == nullptr || !recovered.state) continue;
+    const auto state = decode_state(*recovered.state);
+    if (!state) return state.error();
+    for (const SinkState& sink : state->sinks) {
+      const std::string name = stream->name + "/" + sink.name;
+      const config::Sink* const now = configured(*stream, sink.name);
+      if (now == nullptr && !recovery::drained(*state, sink, recovered.end)) {
+        obstacles.push_back(
+            {stream->name, sink.name,
+             "no longer configured, but " + std::to_string(recovered.end - passed(sink)) +
+                 " records still wait for it: configure it again, or `spillway sink forget " + name +
+                 " --accept-drop`, or `spillway sink rename " + name + " NEW`"});
+      }
+      if (now == nullptr || sink.identity.empty()) continue;
+      if (const std::string identity = config::sink_identity(*now); identity != sink.identity) {
+        obstacles.push_back({stream->name, sink.name,
+                             "was " + sink.identity + " and is now " + identity +
+                                 ": its cursor belongs to the old destination; `spillway sink reset " +
+                                 name + "` takes it over, or give the new one a name of its own"});
+      }
+    }
+  }
+  return obstacles;
+}
+
+Result<std::vector<StreamHalt>> read_halts(const config::Config& config) {
+  std::vector<StreamHalt> halts;
+  for (const config::Stream& stream : config.streams) halts.push_back({stream.name, {}});
+  if (!has_journal(config)) return halts;
+  auto inspector = journal::Inspector::open(config.data_dir);
+  if (!inspector) return inspector.error();
+  for (const journal::Recovered& recovered : (*inspector)->streams()) {
+    const auto found = std::ranges::find(halts, recovered.stream, &StreamHalt::stream);
+    if (found == halts.end() || !recovered.latch || recovered.latch->empty()) continue;
+    const auto causes = decode_latch(*recovered.latch);
+    if (!causes) return causes.error();
+    found->halt = halt_status(*causes);
+  }
+  return halts;
+}
+
+Result<std::string> forget_sink(const config::Config& config, const std::string& stream,
+                                const std::string& sink, bool accept_drop) {
+  auto edit = Edit::open(config, stream);
+  if (!edit) return edit.error();
+  const SinkState* const stored = (*edit)->find(sink);
+  if (stored == nullptr) return no_such_sink(stream, sink);
+  const Offset end = (*edit)->recovered.end;
+  if (!recovery::drained((*edit)->state, *stored, end) && !accept_drop) {
+    return Error{std::to_string(end - passed(*stored)) + " records still wait for " + sink +
+                 "; they are let go only with --accept-drop"};
+  }
+  const std::uint64_t count = (*edit)->let_go(*stored, end, "the sink was forgotten");
+  std::erase_if((*edit)->state.sinks, [&](const SinkState& s) { return s.name == sink; });
+  if (const auto error = (*edit)->commit()) return *error;
+  return done("sink " + sink + " of stream " + stream + " is forgotten; " + std::to_string(count) +
+         " records were let go");
+}
+
+Result<std::string> rename_sink(const config::Config& config, const std::string& stream,
+                                const std::string& sink, const std::string& new_name) {
+  auto edit = Edit::open(config, stream);
+  if (!edit) return edit.error();
+  SinkState* const stored = (*edit)->find(sink);
+  if (stored == nullptr) return no_such_sink(stream, sink);
+  if ((*edit)->find(new_name) != nullptr) {
+    return Error{"stream " + stream + " has a sink " + new_name + " already"};
+  }
+  stored->name = new_name;
+  if (const auto error = (*edit)->commit()) return *error;
+  return done("sink " + sink + " of stream " + stream + " is now " + new_name +
+         "; 0 records were let go");
+}
+
+Result<std::string> reset_sink(const config::Config& config, const std::string& stream,
+                               const std::string& sink, std::optional<Position> from,
+                               bool accept_drop) {
+  const config::Stream* const stream_config = configured(config, stream);
+  const config::Sink* const sink_config =
+      stream_config == nullptr ? nullptr : configured(*stream_config, sink);
+  if (sink_config == nullptr) {
+    return Error{"stream " + stream + " has no sink " + sink + " in the configuration"};
+  }
+  auto edit = Edit::open(config, stream);
+  if (!edit) return edit.error();
+  SinkState* const stored = (*edit)->find(sink);
+  if (stored == nullptr) return no_such_sink(stream, sink);
+  DurableState& state = (*edit)->state;
+  const Offset end = state.open ? (*edit)->recovered.end : state.closed_end;
+  const Offset begin =
+      state.open ? std::max((*edit)->recovered.watermark, state.first - std::min<Offset>(state.first, 1))
+                 : state.closed_end;
+  if (!from && sink_config->start_at.kind == config::StartAt::Kind::position) {
+    from = sink_config->start_at.position;
+  }
+  Offset target = sink_config->start_at.kind == config::StartAt::Kind::earliest ? begin : end;
+  if (from) {
+    const auto offset = recovery::EpochTable(state.epochs).offset_of(*from);
+    target = offset ? *offset - std::min<Offset>(*offset, 1) : 0;
+  }
+  target = std::clamp(target, std::min(begin, end), end);
+  if (state.open && target > passed(*stored) && !accept_drop) {
+    return Error{"the sink has not taken the " + std::to_string(target - passed(*stored)) +
+                 " records before that; they are let go only with --accept-drop"};
+  }
+  const std::uint64_t count = (*edit)->let_go(*stored, target, "the sink was reset");
+  SinkState fresh;
+  fresh.name = stored->name;
+  fresh.identity = config::sink_identity(*sink_config);
+  fresh.cursor = target;
+  fresh.paused = stored->paused;
+  fresh.dead_letter_bytes = stored->dead_letter_bytes;
+  *stored = std::move(fresh);
+  if (const auto error = (*edit)->commit()) return *error;
+  return done("sink " + sink + " of stream " + stream + " goes on after " +
+         to_string(recovery::EpochTable(state.epochs).position_of(target)) + "; " +
+         std::to_string(count) + " records were let go");
+}
+
+}  // namespace spillway::broker::offline
