@@ -186,6 +186,7 @@ void StreamMachine::open_epoch(std::uint64_t number) {
   for (auto& sink : sinks_) {
     SinkState& state = state_of(*sink);
     state.cursor = std::min(state.cursor, head_);
+    state.drop_first = std::min(state.drop_first, head_ + 1);
     sink->floor = std::min(sink->floor, head_);
     std::erase_if(state.skips, [&](const SkipRange& range) { return range.first > head_; });
     for (SkipRange& range : state.skips) range.last = std::min(range.last, head_);

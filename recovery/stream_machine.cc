@@ -303,7 +303,7 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   write.append_first = append_first;
   write.append_last = append_last;
   write.state = state;
-  write.watermark = watermark_of(*state);
+  write.watermark = std::min(watermark_of(*state), head_);  // a cursor may be ahead of the head
   // What every sink has already is appended all the same: coverage has no holes.
   if (append_last != 0) {
     write.watermark = std::min(write.watermark, append_first - 1);
@@ -312,6 +312,7 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   } else if (state->open) {
     write.watermark = std::min(write.watermark, durable_end_);
   }
+  watermark_written_ = std::max(watermark_written_, write.watermark);
   write.losses = writing.losses;
   write.dead_letters = writing.dead_letters;
   write.use_group_reserve = append_last > clean_head_ || group_open_;
@@ -472,7 +473,8 @@ Offset StreamMachine::oldest_available() const {
 Offset StreamMachine::rewindable() const {
   const bool in_journal =
       durable_.open && (cov_ == Coverage::open || cov_ == Coverage::closing);
-  const Offset watermark = watermark_of(durable_);  // the journal never goes back before it
+  // The journal never goes back before it.
+  const Offset watermark = std::max(watermark_written_, std::min(watermark_of(durable_), head_));
   if (!in_journal) return std::max({window_.first(), want_.closed_end + 1, watermark + 1});
   return std::max(watermark + 1, std::min(durable_.first, window_.first()));
 }

@@ -293,6 +293,7 @@ class StreamMachine {
   Instant wrote_at_{};
   Offset progress_written_ = ~Offset{0};
   Offset trimmed_ = 0;
+  Offset watermark_written_ = 0;  // the highest that a write named, whatever became of it
   Offset evicted_ = 0;  // what the shell was told of the window
   bool journal_down_ = false;
   Instant down_since_{};

@@ -28,8 +28,8 @@ class StreamFixture : public ::testing::Test {
     return result;
   }
 
-  void start(StreamPolicy policy, std::optional<DurableState> stored = {}, Offset end = 0) {
-    auto state = plan_start(policy, std::move(stored), end);
+  void start(StreamPolicy policy, std::optional<DurableState> found = {}, Offset end = 0) {
+    auto state = plan_start(policy, std::move(found), end);
     ASSERT_TRUE(state.has_value()) << state.error().message;
     machine.emplace(policy);
     event::Started started;

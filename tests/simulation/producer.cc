@@ -370,7 +370,8 @@ void Producer::send_batch() {
     }
   }
   Position at = next_;
-  while (frame.records.size() < count && at.epoch == next_.epoch) {
+  const std::uint64_t epoch = next_.epoch;
+  while (frame.records.size() < count && at.epoch == epoch) {
     if (script_.known(at) == nullptr && !has_more()) break;
     const Record* record = script_.at(at);
     if (record == nullptr) break;
