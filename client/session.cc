@@ -276,7 +276,9 @@ void Client::Impl::on_welcome(const v1::Welcome& message) {
   silent_intervals_ = 0;
   arm(interval, &Impl::keep_alive);
   if (*change && events_.on_epoch) events_.on_epoch(**change);
-  if (after != before && events_.on_acknowledged) events_.on_acknowledged(after);
+  if (after != before && after.sequence > 0 && events_.on_acknowledged) {
+    events_.on_acknowledged(after);
+  }
   if (message.halt().empty()) {
     set_state(State::live, "");
   } else {
@@ -308,12 +310,14 @@ Result<std::optional<EpochChange>> Client::Impl::place(std::uint64_t epoch, Posi
     return Error{"the broker went back to epoch " + std::to_string(epoch) + " from epoch " +
                  std::to_string(next.epoch)};
   }
-  sent_ = std::max(outbox_.index_of(held), outbox_.acknowledged());
-  if (epoch == next.epoch) {
-    if (held < next) return Change{};
+  if (epoch == next.epoch ? held >= next : held.epoch == epoch && held.sequence > 0) {
     return Error{"the stream went on to " + to_string(held) + " without this producer, at " +
                  to_string(next)};
   }
+  // {epoch, 0} of an epoch that is news says nothing of the records before it.
+  const bool silent = epoch != next.epoch && held.epoch == epoch;
+  sent_ = std::max(silent ? 0 : outbox_.index_of(held), outbox_.acknowledged());
+  if (epoch == next.epoch) return Change{};
   const EpochChange change{sent_ < outbox_.last() ? outbox_.position_of(sent_ + 1) : next, epoch,
                            outbox_.last() - sent_};
   outbox_.renumber_after(sent_, epoch, before_epoch);

@@ -92,6 +92,7 @@ TEST_F(Reconnect, AnEpochThatItDidNotAskForGetsWhatTheBrokerDoesNotHold) {
   peer_->records(2);
   Greeting greeting;
   greeting.epoch = kEpoch + 9;
+  greeting.held = {kEpoch + 9, 0};
   const v1::Hello hello = again(greeting);
   EXPECT_FALSE(hello.has_acknowledged());
   log_.await("epoch " + std::to_string(kEpoch + 9) + " from " + to_string(a) + " records 2");
@@ -103,6 +104,41 @@ TEST_F(Reconnect, AnEpochThatItDidNotAskForGetsWhatTheBrokerDoesNotHold) {
   EXPECT_TRUE(client_->wait_acknowledged(a, kPatience).value());
   EXPECT_FALSE(client_->wait_acknowledged(b, Milliseconds{0}).value());
   EXPECT_EQ(publish(*client_, "c").value(), (Position{kEpoch + 9, 3}));
+}
+
+TEST_F(Reconnect, OnlyWhatTheOldEpochDoesNotHoldMovesToTheNewOne) {
+  start();
+  Greeting greeting;
+  greeting.epoch = kEpoch + 9;
+  greeting.held = {kEpoch, 2};
+  greeting.safe = {kEpoch, 1};
+  again(greeting);
+  const Sent sent = peer_->records(2);
+  EXPECT_EQ(sent.first, (Position{kEpoch + 9, 1}));
+  EXPECT_EQ(sent.previous, (Position{kEpoch, 2}));
+  EXPECT_THAT(sent.payloads, ElementsAre("c", "d"));
+  EXPECT_EQ(client_->status().kept_records, 3u);
+}
+
+TEST_F(Reconnect, ABrokerThatLostItsStoreGetsAllThatIsNotAcknowledged) {
+  start();
+  Greeting greeting;
+  greeting.epoch = kEpoch + 9;
+  greeting.held = greeting.safe = {kEpoch + 9, 0};
+  const v1::Hello hello = again(greeting);
+  EXPECT_EQ(wire::from_proto(hello.acknowledged()), (Position{kEpoch, 1}));
+  const Sent sent = peer_->records(3);
+  EXPECT_EQ(sent.first, (Position{kEpoch + 9, 1}));
+  EXPECT_THAT(sent.payloads, ElementsAre("b", "c", "d"));
+}
+
+TEST_F(Reconnect, ANewEpochThatAnotherProducerFilledIsFinal) {
+  start();
+  Greeting greeting;
+  greeting.epoch = kEpoch + 9;
+  greeting.held = {kEpoch + 9, 3};
+  again(greeting);
+  log_.await("failed");
 }
 
 TEST_F(Reconnect, TriesUntilTheBrokerIsThere) {
@@ -175,7 +211,6 @@ TEST_F(Reconnect, ASilentBrokerIsLeft) {
 
 TEST_F(Reconnect, ABrokerThatNeverSaysWelcomeIsLeft) {
   Options options = options_for(broker_);
-  options.connect_timeout = Milliseconds{5};
   options.welcome_timeout = Milliseconds{5};
   client_ = Client::create(options, log_.events()).value();
   const auto silent = broker_.accept();
