@@ -59,7 +59,9 @@ bool StreamMachine::reason_to_journal() const {
   const BlockInfo* oldest = window_.find(taken + 1);
   if (oldest == nullptr) return taken < head_;  // fell behind the window
   if (now_.steady - oldest->arrived >= policy_.spill_after) return true;
-  return running_bytes_ - oldest->running_at(taken) > policy_.window_bytes / 2;
+  // What is acknowledged before it is taken does not count against a producer's limit in flight.
+  const std::uint64_t share = policy_.acks == Acks::all ? 2 : 4;
+  return running_bytes_ - oldest->running_at(taken) > policy_.window_bytes / share;
 }
 
 std::optional<Instant> StreamMachine::spill_at() const {
@@ -108,7 +110,8 @@ void StreamMachine::settle_coverage() {
 // `first` is the oldest record that is not acknowledged by every sink.
 void StreamMachine::begin_opening() {
   // What has left the window every sink has had, even one that is being moved back now.
-  open_first_ = std::max(min_effective() + 1, window_.first());
+  open_first_ =
+      std::max({min_effective() + 1, window_.first(), watermark_written_ + 1});
   appended_ = open_first_ - 1;
   durable_end_ = std::min(durable_end_, appended_);
   enter(Coverage::opening);

@@ -141,12 +141,20 @@ void StreamMachine::resolve_cursors(Offset held) {
     Offset cursor = std::max(state.cursor, std::min(reported, held));
     if (state.dropping) {
       // Its open-ended entry covers all that was taken while it lasted.
-      if (cursor + 1 < state.drop_first) cursor = state.drop_first - 1;
-      state.cursor = std::min(cursor, held);
+      const Offset before = std::min(state.drop_first - 1, held);
+      state.cursor = std::min(inferred ? std::max(cursor, before) : cursor, held);
+      if (state.cursor < before) {
+        add_skip(*sink, {state.cursor + 1, before, LossReason::crash});
+        record_loss(make_loss(sink->policy.name, state.cursor + 1, before, LossReason::crash, true));
+      }
       continue;
     }
     if (inferred) {
-      state.cursor = std::max(cursor, held);
+      // It took all through held, or what it did not take is to be skipped.
+      const auto skip = std::ranges::find_if(state.skips, [&](const SkipRange& range) {
+        return range.first <= held && held <= range.last;
+      });
+      state.cursor = std::max(cursor, skip == state.skips.end() ? held : skip->first - 1);
       sink->fresh = state.unresolved;
       sink->floor = state.unresolved ? 0 : state.cursor;
       state.unresolved = false;

@@ -223,7 +223,7 @@ void StreamMachine::settle_latch() {
   }
   const bool waited = latch_wanted_ && now_.steady - *latch_wanted_ >= kLatchPatience;
   if (!causes_.empty()) {
-    const bool written = latched_ == causes_;
+    const bool written = !latch_id_ && latched_ == causes_;
     if ((written || waited) && (!told_halt_ || told_causes_ != causes_)) {
       told_halt_ = true;
       told_causes_ = causes_;

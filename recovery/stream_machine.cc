@@ -58,6 +58,11 @@ void StreamMachine::on(const event::Started& e) {
   window_.clear(head_ + 1);
   evicted_ = head_;
   causes_ = latched_ = e.latched;
+  // What the disk and the store refuse now they will say again.
+  for (const CauseKind kind :
+       {CauseKind::journal_failing, CauseKind::disk_bound, CauseKind::min_free_disk}) {
+    clear(kind, {});
+  }
   if (!e.damage.empty() && !has_cause(CauseKind::journal_damaged)) {
     raise(CauseKind::journal_damaged, {}, e.damage);
   }
@@ -285,7 +290,7 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
     std::erase_if(state->epochs, [&](const Epoch& epoch) { return epoch.base > through; });
   }
   state->revision = ++revision_;
-  state->clean_stop = final;
+  state->clean_stop = final && was_clean_;
   Writing writing;
   writing.id = next_id_++;
   writing.changes = changes_;

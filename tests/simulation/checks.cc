@@ -40,11 +40,23 @@ void World::check_custody() {
 
 bool World::done_with(std::size_t sink, const Record& record) const {
   if (record.skip == LossReason::filter) return true;
-  return (!record.skip && sinks_[sink].took(record)) || journal_.ledgered(sink, record.at);
+  // What no producer has any more a sink may have taken before.
+  const bool took = record.skip ? sinks_[sink].took_any(record.at) : sinks_[sink].took(record);
+  return took || journal_.ledgered(sink, record.at);
 }
 
 bool World::covered(std::size_t sink, const Record& record) const {
   return done_with(sink, record) || journal_.holds(record);
+}
+
+// Where less than every sink is asked for, a crash takes back what only memory held.
+void World::forget_promises() {
+  const auto gone = [&](const Record& record) {
+    const Offset offset = offset_of(record.at);
+    return offset == 0 || offset > machine_->head() || position_of(offset) != record.at;
+  };
+  while (!promised_.empty() && gone(promised_.back())) promised_.pop_back();
+  for (std::size_t& frontier : frontier_) frontier = std::min(frontier, promised_.size());
 }
 
 // Everything through `safe` is acknowledged to the producer from now on.
@@ -114,7 +126,8 @@ void World::check_end() {
   for (const Record& record : promised_) {
     for (std::size_t i = 0; i < sinks_.size(); ++i) {
       if (record.skip == LossReason::filter) continue;
-      require((!record.skip && sinks_[i].holds(record)) || journal_.ledgered(i, record.at),
+      const bool holds = record.skip ? sinks_[i].took_any(record.at) : sinks_[i].holds(record);
+      require(holds || journal_.ledgered(i, record.at),
               "neither delivered nor in the ledger:", record.at, "sink", i);
     }
   }

@@ -363,10 +363,11 @@ void Producer::send_batch() {
   const std::uint64_t count = world_.random().between(1, plan_.batch_max);
   const bool overflows = world_.hit(Fault::producer_overflows);
   if (next_.sequence == 1) {
-    const auto& epochs = script_.epochs();
-    for (std::size_t i = 1; i < epochs.size(); ++i) {
-      if (epochs[i].number != next_.epoch || !epochs[i - 1].end) continue;
-      frame.previous = Position{epochs[i - 1].number, *epochs[i - 1].end};
+    // The last record before it, over epochs that stayed empty.
+    for (const Script::Epoch& epoch : script_.epochs()) {
+      if (epoch.number < next_.epoch && epoch.end && (*epoch.end > 0 || !frame.previous)) {
+        frame.previous = Position{epoch.number, *epoch.end};
+      }
     }
   }
   Position at = next_;

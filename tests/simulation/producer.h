@@ -59,12 +59,12 @@ class Producer {
   enum class Kind : std::uint8_t { welcome, acknowledge, halt, resume, reject, closed };
   struct Reply {
     Kind kind{};
-    Position held;
-    Position safe;
+    Position held{};
+    Position safe{};
     std::uint64_t generation = 0;
     bool halted = false;
     recovery::RejectCode code{};
-    std::optional<std::uint64_t> epoch_before_ends;
+    std::optional<std::uint64_t> epoch_before_ends{};
   };
   struct Session {
     std::uint64_t id = 0;

@@ -243,6 +243,11 @@ bool Sink::took(const Record& record) const {
          here->content == record.content;
 }
 
+bool Sink::took_any(Position position) const {
+  const Stored* here = find(position);
+  return here && here->cell == Cell::taken;
+}
+
 bool Sink::holds(const Record& record) const {
   const Stored* here = find(record.at);
   return here && here->cell == Cell::taken && here->content == record.content;

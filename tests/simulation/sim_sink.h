@@ -39,6 +39,7 @@ class Sink {
 
   // Whether it ever took this record (a backup may have lost it since), and whether it holds it now.
   bool took(const Record& record) const;
+  bool took_any(Position position) const;
   bool holds(const Record& record) const;
   bool holds_other(const Record& record) const;
   std::optional<Position> last() const { return last_; }

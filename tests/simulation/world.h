@@ -23,7 +23,7 @@ namespace spillway::simulation {
 enum class What : std::uint8_t {
   start_broker,
   commit_done, reopened, latch_done, read_done, located,
-  sink_connect, sink_arrive, sink_ack, sink_nudge,
+  sink_connect, sink_arrive, sink_ack,
   frame_in, session_ended, frame_out, producer_acts, rival_acts,
   disk_has_room, operator_acts, stop_expires,
 };
@@ -144,6 +144,7 @@ class World {
   void check_step();
   void check_custody();
   void check_end();
+  void forget_promises();
   void check_taken(Position taken);
   void check_stopped();
   void check_same(const Record& record) const;

@@ -99,6 +99,7 @@ void World::run(const action::Welcome& a) {
     require(stored->checkpoint >= offset_of(a.held) || machine_->head() > stored->checkpoint,
             "Welcome before held was durable:", a.held);
   }
+  if (!welcomed_ && !acknowledges_for_good()) forget_promises();
   welcomed_ = true;
   told_safe_ = a.safe;
   promise(a.safe);
