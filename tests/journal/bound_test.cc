@@ -61,14 +61,23 @@ TEST(DiskBound, DoesNotWalkTheDirectoryForEveryRefusal) {
   EXPECT_EQ(test.looks, 2);
 }
 
-// Fills a journal until it refuses, watching du all the while. Returns what it took.
+TEST(DiskUse, IsWhatDuSays) {
+  TempDir dir;
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    for (Offset i = 1; i <= 20; ++i) append(*journal, {make_block(i, 1, kMiB)});
+  }
+  EXPECT_EQ(measure_disk_use(dir.path()).total, du(dir.path()));
+}
+
+// Fills a journal until it refuses, watching the disk all the while. Returns what it took.
 std::uint64_t fill_until_refused(const Options& options, std::uint64_t block_bytes,
                                  std::uint64_t& peak) {
   EventLog log;
   const auto journal = open_journal(options, &log);
   std::atomic<bool> done{false};
   std::thread watcher([&] {
-    while (!done) peak = std::max(peak, du(options.data_dir));
+    while (!done) peak = std::max(peak, measure_disk_use(options.data_dir).total);
   });
   Offset next = 1;
   Outcome outcome = Outcome::ok;
