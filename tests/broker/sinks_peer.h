@@ -69,7 +69,8 @@ class Listener {
     acceptor_.listen();
     address_.host = "127.0.0.1";
     if (unix_path.empty()) {
-      const auto* in = reinterpret_cast<const sockaddr_in*>(acceptor_.local_endpoint().data());
+      const Endpoint local = acceptor_.local_endpoint();
+      const auto* in = reinterpret_cast<const sockaddr_in*>(local.data());
       address_.port = ntohs(in->sin_port);
     } else {
       address_.kind = config::Address::Kind::unix_socket;
