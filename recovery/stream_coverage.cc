@@ -79,23 +79,26 @@ void StreamMachine::settle_coverage() {
     case Coverage::unknown:
     case Coverage::opening: return;
     case Coverage::closed:
-      if (reason && min_effective() < head_) begin_opening();
+      if (reason && openable() <= head_) begin_opening();
       return;
     case Coverage::open:
       if (!durable_.open) {  // D7: the opening batch turned out not to be there
-        if (min_effective() < head_) {
-          open_first_ = std::max(min_effective() + 1, window_.first());
+        if (openable() <= head_) {
+          open_first_ = openable();
           appended_ = open_first_ - 1;
           enter(Coverage::opening);
         }
         return;
       }
-      if (reason || appended_ < head_ || durable_end_ < head_ || writing_ || journal_down_) {
+      if (reason || journal_down_) {
         quiet_since_.reset();
         return;
       }
       if (!quiet_since_) quiet_since_ = now_.steady;
       if (now_.steady - *quiet_since_ < kQuietBeforeClosing) return;
+      // Between two writes the journal's end is known. What came since stays in the window: waiting
+      // for a pause of the producer would keep the disk busy as long as there is none.
+      if (writing_ || appended_ != durable_end_) return;
       closing_end_ = durable_end_;
       enter(Coverage::closing);
       [[fallthrough]];
@@ -107,11 +110,15 @@ void StreamMachine::settle_coverage() {
   }
 }
 
+// What has left the window, or lies before a watermark, every sink has had or is to skip, even one
+// that is being moved back now.
+Offset StreamMachine::openable() const {
+  return std::max({min_effective() + 1, window_.first(), watermark_written_ + 1});
+}
+
 // `first` is the oldest record that is not acknowledged by every sink.
 void StreamMachine::begin_opening() {
-  // What has left the window every sink has had, even one that is being moved back now.
-  open_first_ =
-      std::max({min_effective() + 1, window_.first(), watermark_written_ + 1});
+  open_first_ = openable();
   appended_ = open_first_ - 1;
   durable_end_ = std::min(durable_end_, appended_);
   enter(Coverage::opening);

@@ -76,6 +76,7 @@ void StreamMachine::prepare_hello() {
     change();
   }
   handle_gap(hello, acknowledged);
+  if (durable_.clean_stop) change();  // from now on a crash is not a clean stop
   if (first) known_change_ = change();
   pending.prepared = true;
   pending.change = changes_;
@@ -109,7 +110,7 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   if (want_.acks != Acks::all && hello.oldest && !table_.empty()) {
     if (const auto oldest = table_.offset_of(*hello.oldest)) {
       Offset lowest = held;
-      for (const SinkState& sink : want_.sinks) lowest = std::min(lowest, sink.cursor);
+      for (const SinkState& sink : want_.sinks) lowest = std::min(lowest, passed(sink));
       held = std::min(held, std::max(*oldest == 0 ? 0 : *oldest - 1, lowest));
     }
   }

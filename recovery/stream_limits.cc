@@ -245,6 +245,7 @@ void StreamMachine::on(const event::LatchWritten& e) {
   latch_id_.reset();
   if (e.ok) {
     latched_ = std::move(latching_);
+    latch_wanted_.reset();  // the disk takes writes: what changed meanwhile has its own patience
   } else {
     latch_retry_at_ = now_.steady + kLatchPatience;
   }

@@ -287,7 +287,10 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   if (known_) {
     // An epoch that begins after what a crash would leave is not there after the crash either (D6).
     const Offset through = append_last != 0 ? append_last : settled();
-    std::erase_if(state->epochs, [&](const Epoch& epoch) { return epoch.base > through; });
+    const std::uint64_t durable = durable_.epochs.empty() ? 0 : durable_.epochs.back().number;
+    std::erase_if(state->epochs, [&](const Epoch& epoch) {
+      return epoch.number > durable && epoch.base > through;
+    });
   }
   state->revision = ++revision_;
   state->clean_stop = final && was_clean_;
@@ -369,20 +372,28 @@ void StreamMachine::apply_durable() {
   if (hello_ && hello_->prepared && durable_at(hello_->change) && epochs_durable()) welcome();
 }
 
+// How far a sink has come, or is to skip.
+Offset StreamMachine::passed(const SinkState& sink) {
+  Offset through = sink.cursor;
+  for (const SkipRange& skip : sink.skips) {
+    if (skip.first <= through + 1) through = std::max(through, skip.last);
+  }
+  return through;
+}
+
 Offset StreamMachine::watermark_of(const DurableState& state) const {
   Offset watermark = state.sinks.empty() ? 0 : ~Offset{0};
   for (std::size_t i = 0; i < state.sinks.size(); ++i) {
     const SinkState& sink = state.sinks[i];
-    Offset passed = sink.cursor;
-    for (const SkipRange& skip : sink.skips) {
-      if (skip.first <= passed + 1) passed = std::max(passed, skip.last);
-    }
-    if (sink.dropping && passed + 1 >= sink.drop_first) {
+    Offset through = passed(sink);
+    if (sink.dropping && through + 1 >= sink.drop_first && (state.open || state.acks == Acks::all)) {
       // An open-ended drop needs nothing that the journal holds.
-      passed = std::max(passed, std::min(clean_head_, durable_end_));
+      through = std::max(through, std::min(clean_head_, durable_end_));
     }
-    watermark = std::min(watermark, passed);
+    watermark = std::min(watermark, through);
   }
+  // Where the head will be after a crash, at the least.
+  if (!state.open) watermark = std::min(watermark, std::max(state.closed_end, state.checkpoint));
   // What lies before the opening of coverage was never in the journal (D2).
   return state.open ? std::max(watermark, state.first - 1) : watermark;
 }
@@ -505,7 +516,8 @@ std::optional<Instant> StreamMachine::deadline() const {
     }
   }
   consider(spill_at());
-  if (quiet_since_) consider(*quiet_since_ + kQuietBeforeClosing);
+  // After it, the end of the write under way is what is waited for.
+  if (quiet_since_ && !writing_) consider(*quiet_since_ + kQuietBeforeClosing);
   if (known_ && !journal_down_ && !writing_ && policy_.checkpoint_interval > Millis(0) &&
       progress() != progress_written_) {
     consider(std::max(wrote_at_ + policy_.checkpoint_interval, now_.steady + Millis(1)));

@@ -172,6 +172,7 @@ class StreamMachine {
   bool epochs_durable() const;
   Offset epoch_base_waiting() const;
   Offset watermark_of(const DurableState& state) const;
+  static Offset passed(const SinkState& sink);
   void check() const;
 
   // stream_hello.cc: producers, epochs, gaps
@@ -201,6 +202,7 @@ class StreamMachine {
   bool reason_to_journal() const;
   std::optional<Instant> spill_at() const;
   void enter(Coverage to);
+  Offset openable() const;
   void begin_opening();
   void extend_sinks();
   void evict();

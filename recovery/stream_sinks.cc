@@ -116,7 +116,7 @@ void StreamMachine::resolve_report(Sink& sink) {
                                  "is ahead, at " + to_string(held) + ": what it holds is not sent again",
                                  false});
   }
-  sink.floor = std::max(sink.floor, std::min(*offset, head_));
+  sink.floor = std::max(sink.floor, *offset);
   position(sink, std::max(*offset, sink.delivery.acked()));
 }
 

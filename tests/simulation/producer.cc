@@ -88,7 +88,9 @@ void Producer::break_off() {
   session->client_open = false;
   session->out.clear();
   if (!session->server_open) return;
-  const std::uint64_t arrive = world_.random().below(session->in.size() + 1);
+  // A Hello of a connection that is over is not read: it would fence the next one.
+  const bool greeting = !session->in.empty() && session->in.front().hello.has_value();
+  const std::uint64_t arrive = greeting ? 0 : world_.random().below(session->in.size() + 1);
   session->in.resize(arrive);
   session->in_at = std::max(session->in_at, world_.now());
   world_.schedule(session->in_at - world_.now() + world_.random().delay(), What::session_ended, 0,
@@ -331,6 +333,9 @@ void Producer::act_as_rival(std::uint64_t generation) {
 std::uint64_t Producer::in_flight() const {
   std::uint64_t bytes = 0;
   Position at = script_.after(acknowledged_.value_or(Position{}));
+  for (const Script::Epoch& epoch : script_.epochs()) {  // it may never have heard of this one
+    if (!script_.knows(at.epoch) && epoch.number > at.epoch) at = {epoch.number, 1};
+  }
   while (at < next_) {
     const Record* record = script_.known(at);
     if (record == nullptr) break;

@@ -87,7 +87,9 @@ void World::run() {
   begin_liveness();
   const std::uint64_t limit = steps_ + kLivenessSteps;
   while (!drained()) {
-    require(steps_ < limit, "no liveness: with all faults gone it does not drain");
+    require(steps_ < limit, "no liveness: with all faults gone it does not drain; satisfied",
+            producer_.satisfied(), "halted", machine_ && machine_->halted(), "coverage",
+            machine_ ? static_cast<int>(machine_->coverage()) : -1);
     step();
   }
   check_end();
