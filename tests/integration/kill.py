@@ -66,9 +66,11 @@ def all_that_was_published_survives_kills_of_broker_producer_and_receiver(run):
     broker.wait_drained("t")
     expect(sequence(broker.stream()["held"]) == total, "the stream has another length")
     receiver.kill()
-    repeats = delivered(taken, published, floors.finish(taken))
+    seen = floors.finish(taken)
+    repeats = delivered(taken, published, seen)
     same(kept, published)
-    run.say(f"{run.rounds} rounds, killed: {victims}; {repeats} repeats of {total} records")
+    run.say(f"{run.rounds} rounds, killed: {victims}; {repeats} repeats of {total} records; "
+            f"{sum(floor > 0 for floor in seen.values())} connections with a floor")
 
 
 def a_chain_of_two_brokers_of_which_each_is_killed_delivers_once(run):

@@ -71,7 +71,7 @@ def every_series_exists_from_the_start_and_is_right_after_a_restart(run):
     key = 'spillway_received_messages_total{stream="s"}'
     expect(before[key] == RECORDS, f"{key} is {before[key]}")
     key = 'spillway_sink_delivered_messages_total{mode="live",sink="f",stream="s"}'
-    replayed = before[key.replace("live", "replay")]
+    replayed = before[key.replace('"live"', '"replay"')]
     expect(before[key] + replayed == RECORDS, f"{before[key]} and {replayed} delivered")
     broker.kill().start()
     expect_all_series(broker)

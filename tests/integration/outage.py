@@ -31,7 +31,8 @@ def finish(broker, publisher, sink):
     broker.wait_stream("needs no journal any more", lambda s: s["coverage"] == "closed")
     metrics = broker.metrics()
     labels = f'{{sink="{sink}",stream="s"}}'
-    expect(metrics[f"spillway_outages_total{labels}"] >= 2, "the outages were not counted")
+    # It was never live between the two, so they are one.
+    expect(metrics[f"spillway_outages_total{labels}"] >= 1, "the outage was not counted")
     expect(metrics[f"spillway_sink_lag_messages{labels}"] == 0, "a lag is left")
 
 
