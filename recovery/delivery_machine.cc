@@ -116,6 +116,7 @@ void DeliveryMachine::on(const delivery::Started& e) {
   INVARIANT(attempt_ == Attempt{});
   acked_ = sent_ = e.acked;
   acked_bytes_ = e.running_bytes;
+  oldest_received_ = e.oldest_received;
   if (e.parked) return enter(State::parked, Cause::parked);
   if (e.paused) return enter(State::paused, Cause::paused);
   connect();

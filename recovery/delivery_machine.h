@@ -37,7 +37,13 @@ inline constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 20;  // of one r
 
 namespace delivery {
 
-struct Started { Offset acked = 0; std::uint64_t running_bytes = 0; bool paused = false; bool parked = false; };
+struct Started {
+  Offset acked = 0;
+  std::uint64_t running_bytes = 0;  // through acked
+  bool paused = false;
+  bool parked = false;
+  WallMs oldest_received = 0;  // of the record after acked; 0: unknown
+};
 // head: the last record there is; readable: the last one that can be read from the journal.
 struct Extended { Offset head = 0; Offset readable = 0; };
 struct Connected { Attempt attempt{}; };

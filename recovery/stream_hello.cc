@@ -110,8 +110,11 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   if (want_.acks != Acks::all && hello.oldest && !table_.empty()) {
     if (const auto oldest = table_.offset_of(*hello.oldest)) {
       Offset lowest = held;
-      for (const SinkState& sink : want_.sinks) lowest = std::min(lowest, passed(sink));
-      held = std::min(held, std::max(*oldest == 0 ? 0 : *oldest - 1, lowest));
+      for (const SinkState& sink : want_.sinks) {
+        const bool lets_go = sink.dropping && passed(sink) + 1 >= sink.drop_first;
+        if (!lets_go) lowest = std::min(lowest, passed(sink));
+      }
+      held = std::min(held, std::max({*oldest == 0 ? 0 : *oldest - 1, lowest, want_.closed_end}));
     }
   }
   if (table_.empty() && hello.wish == event::EpochWish::own) {

@@ -83,7 +83,7 @@ void StreamMachine::on(const event::Started& e) {
     }
     if (state.paused) sink->paused_at = now_.steady;
     deliver(*sink, delivery::Started{state.cursor, backlog.running_bytes, state.paused,
-                                     !state.parked.empty()});
+                                     !state.parked.empty(), backlog.oldest_received});
     for (const SkipRange& range : state.skips) deliver(*sink, delivery::Skipped{range});
   }
   if (want_.open) become_known();
@@ -229,7 +229,7 @@ void StreamMachine::flush() {
   }
   const bool may_append = !disk_refused_ || now_.steady >= disk_retry_at_;
   if ((cov_ == Coverage::opening || cov_ == Coverage::open) && may_append && appended_ < head_) {
-    return start_write(appended_ + 1, head_, false);
+    return start_write(appended_ + 1, append_through(), false);
   }
   if (stopping_ && known_) {
     const bool all_safe = cov_ == Coverage::closed ? min_effective() >= head_
@@ -246,6 +246,20 @@ void StreamMachine::flush() {
   if (cov_ == Coverage::opening || !known_) return;
   if (now_.steady - wrote_at_ < policy_.checkpoint_interval) return;
   if (progress() != progress_written_) start_write(0, 0, false);
+}
+
+// How far the next commit appends: bounded, so that a journal that is nearly full takes what fits.
+// The one that opens it has to hold all that was acknowledged (D2).
+Offset StreamMachine::append_through() const {
+  const auto& blocks = window_.blocks();
+  std::uint64_t bytes = 0;
+  Offset last = appended_;
+  for (auto block = std::ranges::lower_bound(blocks, appended_ + 1, {}, &BlockInfo::last);
+       block != blocks.end() && bytes < kAppendBytes; ++block) {
+    bytes += block->bytes;
+    last = block->last;
+  }
+  return std::min(head_, std::max(last, safe_));
 }
 
 // Through here nothing would be missing if the process died now.

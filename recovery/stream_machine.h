@@ -40,6 +40,7 @@ inline constexpr Millis kLatchPatience{1000};        // then the producer hears 
 inline constexpr Millis kDiskRetry{250};
 inline constexpr Millis kNoOutageBefore{30000};      // after start
 inline constexpr std::size_t kMaxPendingMarks = 4096;
+inline constexpr std::uint64_t kAppendBytes = std::uint64_t{2} << 20;  // of one commit
 
 class StreamMachine {
  public:
@@ -156,6 +157,7 @@ class StreamMachine {
   void settle();
   void flush();
   void start_write(Offset append_first, Offset append_last, bool final);
+  Offset append_through() const;
   void finish_write(Writing writing);
   void put_back(Writing&& writing);
   void apply_durable();

@@ -219,7 +219,8 @@ void Producer::on_frame_out(std::uint64_t id) {
     case Kind::resume:
       if (!mine || !streaming_) break;
       halted_ = false;
-      next_ = script_.after(reply.held);
+      next_ = std::max(script_.after(reply.held),
+                       acknowledged_ ? script_.after(*acknowledged_) : Position{});
       break;
     case Kind::reject:
       world_.count_reject(reply.code);
@@ -267,6 +268,7 @@ void Producer::on_welcome(const Reply& reply) {
 void Producer::take_acknowledgement(Position safe) {
   if (acknowledged_ && safe < *acknowledged_) return;
   acknowledged_ = safe;
+  next_ = std::max(next_, script_.after(safe));  // a late Resume may have set it back
   if (plan_.resumes) return;
   // What is acknowledged may be forgotten.
   Position oldest = safe;
@@ -286,6 +288,11 @@ void Producer::act() {
   if (!streaming_) {
     if (world_.now() - asked_at_ > kPatience) break_off();
     return;
+  }
+  if (world_.tracing() && !world_.faults_on()) {
+    world_.trace("producer next ", next_, " acknowledged ", acknowledged_.value_or(Position{}),
+                 " oldest ", oldest_.value_or(Position{}), " in flight ", in_flight(), " more ",
+                 has_more(), " halted ", halted_);
   }
   send_batch();
 }
