@@ -376,9 +376,10 @@ void StreamMachine::apply_durable() {
   while (!marks_.empty() && marks_.front().first <= want_.mark_offset) marks_.pop_front();
   for (auto& sink : sinks_) {
     if (sink->restart_change && !durable_at(*sink->restart_change)) continue;
-    SinkState& state = state_of(*sink);
-    state.cursor = std::max(state.cursor, durable_.sinks[value_of(sink->id)].cursor);
-    std::erase_if(state.skips, [&](const SkipRange& r) { return r.last <= state.cursor; });
+    // Only what is done with: an epoch that opened since may have taken the cursor back.
+    const Offset done =
+        std::min(sink->delivery.acked(), durable_.sinks[value_of(sink->id)].cursor);
+    std::erase_if(state_of(*sink).skips, [&](const SkipRange& r) { return r.last <= done; });
   }
   for (auto& sink : sinks_) settle_sink(*sink);
   if (known_change_ && durable_at(*known_change_)) become_known();
