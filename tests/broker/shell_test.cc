@@ -129,7 +129,7 @@ std::vector<std::string> payloads_of(const Block& block) {
 TEST(Run, JoinsBatchesIntoOneBlockByteForByte) {
   const Batch one(1, {"a", "b"});
   const Batch two(3, {"c"});
-  Run run;
+  broker::Run run;
   run.append(one.view, one.shapes, std::nullopt);
   ASSERT_TRUE(run.fits(two.view));
   run.append(two.view, two.shapes, std::nullopt);
@@ -147,7 +147,7 @@ TEST(Run, JoinsBatchesIntoOneBlockByteForByte) {
 TEST(Run, TakesAnyPartOfItselfAcrossBatches) {
   const Batch one(1, {"a", "bb"});
   const Batch two(3, {"ccc", "dddd"});
-  Run run;
+  broker::Run run;
   run.append(one.view, one.shapes, std::nullopt);
   run.append(two.view, two.shapes, std::nullopt);
   for (std::uint64_t skip = 0; skip < 4; ++skip) {
@@ -164,7 +164,7 @@ TEST(Run, TakesAnyPartOfItselfAcrossBatches) {
 TEST(Run, DoesNotJoinWhatDoesNotFollow) {
   const Batch one(1, {"a"});
   const Batch apart(3, {"c"});
-  Run run;
+  broker::Run run;
   run.append(one.view, one.shapes, std::nullopt);
   EXPECT_FALSE(run.fits(apart.view));
   wire::BatchView skip = Batch(2, {"b"}).view;
@@ -174,15 +174,15 @@ TEST(Run, DoesNotJoinWhatDoesNotFollow) {
 
 TEST(Run, FindsTheFirstRecordThatDiffersFromWhatIsHere) {
   const Batch held(1, {"a", "b", "c"});
-  Run here;
+  broker::Run here;
   here.append(held.view, held.shapes, std::nullopt);
   const BlockPtr block = here.block(0, 3, 1, {100, 1}, 0, 0);
   const Batch again(2, {"b", "c"});
-  Run same;
+  broker::Run same;
   same.append(again.view, again.shapes, std::nullopt);
   EXPECT_FALSE(same.first_difference(0, 2, *block, 2));
   const Batch forked(2, {"b", "C"});
-  Run other;
+  broker::Run other;
   other.append(forked.view, forked.shapes, std::nullopt);
   EXPECT_EQ(other.first_difference(0, 2, *block, 2), (Position{100, 3}));
 }
@@ -191,7 +191,7 @@ TEST(Window, GivesRunsOfRecordsAndForgetsWholeBlocks) {
   Window window;
   for (std::uint64_t first = 1; first <= 7; first += 3) {
     const Batch batch(first, {"a" + std::to_string(first), "b", "c"});
-    Run run;
+    broker::Run run;
     run.append(batch.view, batch.shapes, std::nullopt);
     window.push(run.block(0, 3, first, {100, first}, 0, 0));
   }
