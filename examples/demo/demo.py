@@ -54,7 +54,9 @@ class View:
         self.steps, self.at, self.progress = STEPS, 0, ""
         self.published = self.acknowledged = 0
         self.longest_wait = 0.0
-        self.sinks, self.down = [], None
+        self.sinks = []
+        self.volatile = TCP_SINK  # the one that goes down,
+        self.down = None          # and while it is
         self.backlog = self.max_bytes = self.disk = self.most_disk = 0
         self.history, self.log = [], []
         self.catch_up = None
@@ -78,10 +80,10 @@ class View:
         stream = next(s for s in report["streams"] if s["name"] == STREAM)
         now = time.monotonic()
         safe = sequence(stream["safe"])
-        if safe != self.acknowledged or not publishing:
-            self._acknowledged_at = now
-        elif safe > 0:
+        if publishing and self._acknowledged_at is not None:
             self.longest_wait = max(self.longest_wait, now - self._acknowledged_at)
+        if safe != self.acknowledged:
+            self._acknowledged_at = now
         self.published, self.acknowledged = sequence(stream["held"]), safe
         self.sinks = [{
             "name": sink["name"], "state": sink["state"], "connected": sink["connected"],
@@ -129,6 +131,12 @@ class View:
 def sequence(position):
     """Of "epoch/sequence"."""
     return int(position.split("/")[1])
+
+
+def short(line):
+    """2026-01-02T03:04:05.678Z info sink connected stream=blocks sink=... without what is known."""
+    words = line.split(" ")
+    return " ".join([words[0][11:19], *(w for w in words[2:] if w != f"stream={STREAM}")])
 
 
 def reserve_port(wanted=0):
@@ -242,9 +250,7 @@ class Demo:
                 raise Failed(f"the {process.name} ended by itself with {process.returncode}")
         if self.broken:
             raise Failed(self.broken)
-        # 2026-01-02T03:04:05.678Z info ... -> 03:04:05 ...
-        self.view.log = [line[11:19] + line[24:].replace(f" stream={STREAM}", "")
-                         for line in self.log()]
+        self.view.log = [short(line) for line in self.log()]
         try:
             self.view.update(self.status(), self.feeding.is_set())
         except (OSError, http.client.HTTPException):
@@ -375,13 +381,15 @@ class Demo:
             if name == TCP_SINK and repeated:
                 say(f"           {repeated} came again after the kill; the receiver knew them")
         records, missed = self.missed
-        say(f" outage    {records:,} records ({size(missed)}) in {self.options.outage:.0f} s; "
-            f"replayed, and live again {self.replayed_in:.1f} s after its start (at most 4 MiB/s)")
-        say(f" node      published all in {self.published['seconds']:.1f} s; never without an "
-            f"acknowledgement for more than {self.view.longest_wait:.1f} s")
+        say(f" outage    {records:,} records ({size(missed)}) in {self.options.outage:.0f} s;"
+            f" live again {self.replayed_in:.1f} s after its start, at 4 MiB/s at most")
+        say(f" node      published for {self.published['seconds']:.0f} s; never without an"
+            f" acknowledgement for more than {self.view.longest_wait:.1f} s")
         say(f" journal   {size(self.view.most_disk)} on disk at most, of 128 MiB allowed")
-        say(f" metrics   {self.view.metrics_url} while it runs (scripts/demo --stay);"
-            " metrics/README.md lists them")
+        say(f" metrics   were at {self.view.metrics_url}; metrics/README.md lists them,"
+            if not self.options.stay else f" metrics   {self.view.metrics_url}")
+        if not self.options.stay:
+            say("           and `scripts/demo --stay` leaves the broker up to look at them")
         if wrong:
             raise Failed(f"not what was published: {', '.join(wrong)}")
 

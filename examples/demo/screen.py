@@ -108,9 +108,10 @@ class Screen:
         lines += [[], span(("dim", " node      "), f"published {view.published:,}   ",
                            ("bold", f"acknowledged {view.acknowledged:,}"),
                            f"   longest time without an acknowledgement {view.longest_wait:.1f} s")]
-        lines += [[], span(("dim", " sink      state          acknowledged         backlog"
-                                   "               a limit halts the node in"))]
-        lines += [self._sink(view, sink) for sink in view.sinks]
+        lines += [[], span(("dim", " sink      state          acknowledged      backlog"
+                                   "                  what would halt the node"))]
+        for sink in view.sinks:
+            lines += self._sink(view, sink)
         lines += [[], *self._journal(view, width), []]
         lines += [span(("dim", " the broker's log"))]
         log = view.log[-LOG_LINES:]
@@ -122,15 +123,20 @@ class Screen:
     def _sink(self, view, sink):
         state = sink["state"]
         mark = self.marks[3] if sink["connected"] else self.marks[4]
-        halt = "-"
+        halts = [("dim", "nothing is near")]
         if sink["name"] == view.down:
-            halt = ", ".join(f"{duration(left)} ({name})" for left, name in view.limits(sink))
-        elif state == "replaying":
-            halt = f"- (live in about {duration(view.catch_up)})" if view.catch_up else "-"
-        return span(f" {sink['name']:<10}",
-                    (STATE_STYLE.get(state, "bad"), f"{mark} {state:<11}"),
-                    f"{sink['acknowledged']:>14,}",
-                    f"{sink['records']:>10,} records{size(sink['bytes']):>10}   ", halt)
+            halts = [f"{name} in {duration(left)}" for left, name in view.limits(sink)]
+        elif state == "replaying" and view.catch_up:
+            halts = [("dim", f"live in about {duration(view.catch_up)}")]
+        lines = [span(f" {sink['name']:<10}",
+                      (STATE_STYLE.get(state, "bad"), f"{mark} {state:<11}"),
+                      f"{sink['acknowledged']:>14,}",
+                      f"{sink['records']:>10,} records{size(sink['bytes']):>11}   ",
+                      *halts[:1])]
+        # The sink that goes down has room for two limits, so that nothing below moves.
+        if sink["name"] == view.volatile:
+            lines.append(span(" " * 68, *halts[1:2]))
+        return lines
 
     def _journal(self, view, width):
         full, empty = self.bar
