@@ -102,6 +102,7 @@ void Stream::step(const recovery::Event& event) {
   for (recovery::Action& action : actions_) execute(action);
   note_safe();
   note_causes();
+  for (const auto& slot : slots_) note_outage(*slot, at);
 }
 
 void Stream::arm() {
@@ -214,6 +215,8 @@ ProducerSession* Stream::session_of(SessionId id) {
 
 // --- operators ----------------------------------------------------------------------------------
 
+constexpr auto kStarting = "the stream is still starting";
+
 Stream::Slot* Stream::find_slot(const std::string& sink) {
   for (const auto& slot : slots_) {
     if (slot->config.name == sink) return slot.get();
@@ -224,6 +227,10 @@ Stream::Slot* Stream::find_slot(const std::string& sink) {
 bool Stream::command(const std::string& sink, recovery::SinkCommand command, Reply reply) {
   Slot* const slot = find_slot(sink);
   if (slot == nullptr) return false;
+  if (!started_) {
+    reply(false, kStarting);
+    return true;
+  }
   const std::uint64_t request = next_request_++;
   replies_.emplace(request, std::move(reply));
   handle(recovery::event::SinkCommanded{request, slot->id, command});
@@ -234,6 +241,10 @@ bool Stream::reset(const std::string& sink, std::optional<Position> from, bool a
                    Reply reply) {
   Slot* const slot = find_slot(sink);
   if (slot == nullptr) return false;
+  if (!started_) {
+    reply(false, kStarting);
+    return true;
+  }
   Offset target = machine_.head();
   if (from) {
     const auto offset = machine_.epochs().offset_of(*from);
@@ -252,6 +263,7 @@ bool Stream::reset(const std::string& sink, std::optional<Position> from, bool a
 }
 
 void Stream::clear_halt(recovery::event::HaltCleared how, Reply reply) {
+  if (!started_) return reply(false, kStarting);
   how.request = next_request_++;
   replies_.emplace(how.request, std::move(reply));
   handle(std::move(how));

@@ -356,7 +356,6 @@ void Stream::on(action::Moved& a) {
     slot.replaying_since = at.steady;
     slot.replay_from = delivery.acked();
   }
-  note_outage(slot, at);
 }
 
 void Stream::on(action::CoverageMoved& a) {

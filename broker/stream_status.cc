@@ -76,6 +76,16 @@ StreamStatus Stream::status() const {
   status.name = name_;
   status.acks = word_for(config_.acks);
   status.coverage = word_for(machine_.coverage());
+  if (!started_) {  // the machine knows nothing of its sinks while the journal is read
+    for (const auto& slot : slots_) {
+      SinkStatus sink;
+      sink.name = slot->config.name;
+      sink.type = config::type_of(slot->config);
+      sink.state = recovery::name_of(recovery::State::journaling);
+      status.sinks.push_back(std::move(sink));
+    }
+    return status;
+  }
   status.held = position_of(machine_.head());
   status.safe = position_of(machine_.safe());
   status.taken = position_of(machine_.taken());
@@ -162,7 +172,6 @@ void Stream::sample() {
 }
 
 void Stream::sample_sink(Slot& slot, const recovery::Now& at) {
-  note_outage(slot, at);
   const auto& delivery = machine_.delivery(slot.id);
   const auto backlog = machine_.backlog(slot.id);
   metrics::SinkSample sample;
