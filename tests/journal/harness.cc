@@ -94,7 +94,7 @@ Journal::Events EventLog::events() {
 template <class T>
 T EventLog::wait(std::deque<T>& queue) {
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, std::chrono::seconds(30), [&] { return !queue.empty(); })) {
+  if (!changed_.wait_for(lock, std::chrono::seconds(120), [&] { return !queue.empty(); })) {
     ADD_FAILURE() << "an event did not come";
     return T{};
   }
@@ -197,7 +197,7 @@ bool write_latch(Journal& journal, const std::string& contents, const std::strin
 }
 
 bool eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
   }

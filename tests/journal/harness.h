@@ -72,7 +72,7 @@ ReadResult read(Journal& journal, Offset from, Offset through = ~Offset{0},
 std::optional<Location> locate(Journal& journal, Offset offset_min, std::uint64_t bytes_min,
                                std::int64_t received_min_ms);
 bool write_latch(Journal& journal, const std::string& contents, const std::string& stream = "s");
-// Polls `condition` until it holds; false after ten seconds. For what has no event, such as du.
+// Polls `condition` until it holds; false after a minute. For what has no event, such as du.
 bool eventually(const std::function<bool()>& condition);
 
 }  // namespace spillway::journal
