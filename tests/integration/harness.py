@@ -157,7 +157,8 @@ listen = "{self.unix}"
         return self
 
     def is_ready(self):
-        expect(self.process.running(), f"{self.name} did not start: {self.log()[-3000:]}")
+        expect(self.process.running(), f"{self.name} ended with {self.process.child.returncode}: "
+                                       f"{self.log()[-3000:]}")
         try:
             return self.get("/readyz")[0] == 200
         except OSError:
@@ -218,7 +219,8 @@ listen = "{self.unix}"
         seen = {}
 
         def look():
-            expect(self.process.running(), f"{self.name} is gone: {self.log()[-3000:]}")
+            expect(self.process.running(), f"{self.name} ended with "
+                                           f"{self.process.child.returncode}")
             seen.update(self.sink(name, stream))
             return condition(seen)
         try:
@@ -239,7 +241,8 @@ listen = "{self.unix}"
         seen = {}
 
         def look():
-            expect(self.process.running(), f"{self.name} is gone: {self.log()[-3000:]}")
+            expect(self.process.running(), f"{self.name} ended with "
+                                           f"{self.process.child.returncode}")
             seen.clear()
             seen.update(self.stream(stream))
             return condition(seen)
