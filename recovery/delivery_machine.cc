@@ -412,7 +412,10 @@ void DeliveryMachine::request_read(Offset limit) {
   read_through_ = std::min(limit, readable_);
   INVARIANT(from <= read_through_);  // what has left the window is in the journal
   reading_ = ++read_id_;
-  out_->push_back(action::Read{id_, read_id_, from, read_through_, kReadBytes});
+  const std::uint64_t room =
+      policy_.max_in_flight - std::min(in_flight_bytes_, policy_.max_in_flight);
+  out_->push_back(action::Read{id_, read_id_, from, read_through_,
+                               std::clamp<std::uint64_t>(room, 1, kReadBytes)});
 }
 
 void DeliveryMachine::note_sent(const BlockInfo& block, Offset first, Offset last) {

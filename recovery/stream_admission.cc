@@ -20,7 +20,7 @@ void StreamMachine::on(const event::BatchCame& e) {
   }
   if (first > head_ + 1) {
     if (discarding_ || halted()) {  // sent before the producer heard of the halt
-      discarding_ = true;
+      discarding_ = resume_owed_ = true;
       out_->push_back(action::Discard{e.session, e.count});
       return;
     }
@@ -43,7 +43,7 @@ void StreamMachine::on(const event::BatchCame& e) {
   const std::uint64_t count = e.skip ? (halted() ? 0 : e.count - skip) : admissible(e, skip);
   if (count > 0) admit(e, skip, count);
   if (skip + count < e.count) {
-    discarding_ = true;
+    discarding_ = resume_owed_ = true;
     out_->push_back(action::Discard{e.session, e.count - skip - count});
   } else {
     discarding_ = false;
@@ -61,13 +61,18 @@ bool StreamMachine::check_epoch(const event::BatchCame& batch) {
       return true;
     }
     if (discarding_ || halted()) {
-      discarding_ = true;
+      discarding_ = resume_owed_ = true;
       out_->push_back(action::Discard{batch.session, batch.count});
       return false;
     }
     reject(batch.session, RejectCode::gap, false,
            "epoch " + std::to_string(epoch) + " begins after " + to_string(*batch.previous) +
                ", but this stream is at " + to_string(table_.position_of(head_)));
+    return false;
+  }
+  if (epoch > table_.current() && (discarding_ || halted())) {  // its beginning was discarded
+    discarding_ = resume_owed_ = true;
+    out_->push_back(action::Discard{batch.session, batch.count});
     return false;
   }
   const auto known = table_.offset_of(batch.first);

@@ -143,10 +143,17 @@ void StreamMachine::resolve_cursors(Offset held) {
     if (sink->reported) reported = table_.offset_of(*sink->reported).value_or(0);
     const bool inferred = want_.acks == Acks::all || state.unresolved;
     Offset cursor = std::max(state.cursor, std::min(reported, held));
+    // A sink that was done with all through an offset took it, or it is to be skipped there.
+    const auto reached = [&state](Offset through) {
+      const auto skip = std::ranges::find_if(state.skips, [&](const SkipRange& range) {
+        return range.first <= through && through <= range.last;
+      });
+      return skip == state.skips.end() ? through : skip->first - 1;
+    };
     if (state.dropping) {
       // Its open-ended entry covers all that was taken while it lasted.
       const Offset before = std::min(state.drop_first - 1, held);
-      state.cursor = std::min(inferred ? std::max(cursor, before) : cursor, held);
+      state.cursor = std::min(inferred ? std::max(cursor, reached(before)) : cursor, held);
       if (state.cursor < before) {
         add_skip(*sink, {state.cursor + 1, before, LossReason::crash});
         record_loss(make_loss(sink->policy.name, state.cursor + 1, before, LossReason::crash, true));
@@ -154,11 +161,7 @@ void StreamMachine::resolve_cursors(Offset held) {
       continue;
     }
     if (inferred) {
-      // It took all through held, or what it did not take is to be skipped.
-      const auto skip = std::ranges::find_if(state.skips, [&](const SkipRange& range) {
-        return range.first <= held && held <= range.last;
-      });
-      state.cursor = std::max(cursor, skip == state.skips.end() ? held : skip->first - 1);
+      state.cursor = std::max(cursor, reached(held));
       sink->fresh = state.unresolved;
       sink->floor = state.unresolved ? 0 : state.cursor;
       state.unresolved = false;
@@ -267,7 +270,7 @@ void StreamMachine::welcome() {
   const PendingHello pending = *hello_;
   hello_.reset();
   session_ = pending.hello.session;
-  discarding_ = false;
+  discarding_ = resume_owed_ = false;
   action::Welcome welcome;
   welcome.session = *session_;
   welcome.generation = pending.generation;

@@ -231,11 +231,11 @@ void StreamMachine::settle_latch() {
     }
     return;
   }
-  if (!told_halt_) return;
+  if (!told_halt_ && !resume_owed_) return;
   if (!latched_.empty() && !waited) return;
   if (resume_after_ && !durable_at(*resume_after_)) return;
   resume_after_.reset();
-  told_halt_ = false;
+  told_halt_ = resume_owed_ = false;
   told_causes_.clear();
   out_->push_back(action::Resume{table_.place_of(head_)});
 }

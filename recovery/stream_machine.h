@@ -308,6 +308,7 @@ class StreamMachine {
   std::optional<PendingHello> hello_;
   std::optional<std::uint64_t> known_change_;  // the head is known once this is durable
   bool discarding_ = false;  // until the record after head comes again
+  bool resume_owed_ = false;  // the producer must hear where to go on, even if it heard no Halt
   std::optional<Offset> gap_through_;  // the range after head that nobody sends any more
   bool accept_gap_ = false;
   std::optional<std::uint64_t> resume_after_;  // a change that must be durable before Resume

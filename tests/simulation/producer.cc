@@ -258,7 +258,9 @@ void Producer::on_welcome(const Reply& reply) {
   require(reply.held >= reply.safe, "held is behind safe");
   fresh_ = false;
   generation_ = reply.generation;
-  if (!acknowledged_ || *acknowledged_ < reply.safe) acknowledged_ = reply.safe;
+  if (!acknowledged_ || *acknowledged_ < reply.safe || !world_.acknowledges_for_good()) {
+    acknowledged_ = reply.safe;
+  }
   next_ = script_.after(reply.held);
   halted_ = reply.halted;
   ignores_halt_ = false;

@@ -12,7 +12,7 @@ void Journal::apply(const Commit& commit) {
     require(first == std::max(end_, commit.watermark) + 1, "append leaves a gap or repeats: from",
             first, "after", end_, "watermark", commit.watermark);
     require(commit.state->open, "appended to a journal whose coverage is closed");
-    if (blocks_.empty() || commit.watermark > end_) {
+    if (blocks_.empty() || blocks_.back().last + 1 != first) {  // what was before is given up
       blocks_.clear();
       records_.clear();
       damaged_.clear();

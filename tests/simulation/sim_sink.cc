@@ -120,7 +120,7 @@ bool Sink::take(const Message& message, Offset through, bool silently) {
   for (Offset offset = message.first; offset <= through; ++offset) {
     if (message.skip) {
       const Position position = world_.position_of(offset);
-      finish_assembly();
+      finish_assembly(offset - 1);
       Record record;
       record.at = position;
       record.skip = message.skip;
@@ -129,7 +129,7 @@ bool Sink::take(const Message& message, Offset through, bool silently) {
       continue;
     }
     const Record& record = world_.record(offset);
-    if (assembling_ != 0 && !record.info.continues) finish_assembly();
+    if (assembling_ != 0 && !record.info.continues) finish_assembly(offset - 1);
     if (plan_.assembles && record.info.inside_record) {
       if (assembling_ == 0) assembling_ = offset;
       continue;
@@ -157,14 +157,11 @@ bool Sink::take(const Message& message, Offset through, bool silently) {
 }
 
 // The parts of a record whose end never came are of no use, and done with.
-void Sink::finish_assembly() {
+void Sink::finish_assembly(Offset through) {
   if (assembling_ == 0) return;
-  Offset offset = std::exchange(assembling_, 0);
-  for (;; ++offset) {
-    const Record& record = world_.record(offset);
-    take_record(offset, record);
+  for (Offset offset = std::exchange(assembling_, 0); offset <= through; ++offset) {
+    take_record(offset, world_.record(offset));
     through_ = offset;
-    if (offset + 1 > sent_ || !world_.record(offset + 1).info.continues) return;
   }
 }
 

@@ -70,7 +70,7 @@ class Sink {
   bool take(const Message& message, Offset through, bool silently);
   void take_record(Offset offset, const Record& record);
   bool refuses(const Record& record) const;
-  void finish_assembly();
+  void finish_assembly(Offset through);
   void acknowledge_later();
   void end(recovery::SinkLoss cause);
 
