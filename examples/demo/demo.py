@@ -54,7 +54,7 @@ class View:
         self.steps, self.at, self.progress = STEPS, 0, ""
         self.published = self.acknowledged = 0
         self.longest_wait = 0.0
-        self.sinks = []
+        self.sinks, self.coverage = [], "unknown"
         self.volatile = TCP_SINK  # the one that goes down,
         self.down = None          # and while it is
         self.backlog = self.max_bytes = self.disk = self.most_disk = 0
@@ -94,6 +94,7 @@ class View:
         behind = self.sink(TCP_SINK)
         self.backlog = behind["bytes"] if behind["state"] != "live" else 0
         self.max_bytes = behind["limits"]["max_bytes"]["limit"] or 0
+        self.coverage = stream["coverage"]
         self.disk = report["journal"]["disk_bytes"]
         self.most_disk = max(self.most_disk, self.disk)
         if not self._recent or now - self._recent[-1][0] >= 0.5:
@@ -314,6 +315,7 @@ class Demo:
         self.outage()
         self.replay()
         self.step(3)
+        self.until("nothing is journaled any more", lambda: self.view.coverage == "closed")
         self.watch(self.options.live)
         self.verify()
 

@@ -85,7 +85,8 @@ class Screen:
             + (f", halt in {view.soonest(sink)}" if sink["name"] == view.down else "")
             for sink in view.sinks)
         return (f"{view.seconds:5.1f} s  {view.step:<8} published {view.published:,}, acknowledged "
-                f"{view.acknowledged:,}; {sinks}; journal {size(view.disk)}")
+                f"{view.acknowledged:,}; {sinks}; journal {size(view.disk)}, "
+                + ("idle" if view.coverage == "closed" else "in use"))
 
     # --- a terminal: a page ---
 
@@ -147,5 +148,6 @@ class Screen:
         return [span(("dim", " journal   "), ("busy", full * filled),
                      ("dim", empty * (40 - filled)),
                      f" {size(view.backlog)} of {size(view.max_bytes)},"
-                     f" {size(view.disk)} on disk"),
+                     f" {size(view.disk)} on disk, "
+                     + ("idle" if view.coverage == "closed" else "in use")),
                 span(("dim", " backlog   "), ("busy", curve))]

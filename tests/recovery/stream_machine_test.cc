@@ -103,6 +103,24 @@ TEST_F(Stream, ReplaysInOrderBeforeLiveTrafficResumesAndClosesCoverage) {
   EXPECT_EQ(stored->closed_end, 10U);
 }
 
+TEST_F(Stream, ClosesCoverageWhileAProducerNeverPauses) {
+  start(policy());
+  hello();
+  publish(10);
+  ASSERT_EQ(machine->coverage(), Coverage::open);
+  connect();
+  ack(10);
+  ASSERT_EQ(machine->delivery(kSink).state(), State::live);
+  const Instant end = now.steady + 2 * kQuietBeforeClosing;
+  while (now.steady < end) {
+    pass(Millis(10));
+    publish();
+    ack(machine->head());
+  }
+  EXPECT_EQ(machine->coverage(), Coverage::closed);
+  EXPECT_EQ(safe(), machine->head());
+}
+
 TEST_F(Stream, StartsWithWhatTheJournalHoldsAndNeedsNoProducerToReplay) {
   start(policy());
   hello();

@@ -220,7 +220,7 @@ def check_tree(files):
     offences = []
     paths = set(files)
     folders = {os.path.dirname(path) for path in paths
-               if path.endswith((".cc", ".h")) and not path.startswith("tests/")}
+               if path.endswith((".cc", ".h")) and not path.startswith(("tests/", "examples/"))}
     folders |= {folder.split("/")[0] for folder in folders if folder}
     for folder in sorted(folders):
         if f"{folder}/README.md" not in paths:
@@ -256,7 +256,8 @@ def read_tree(root):
         for name in sorted(names):
             path = Path(folder, name)
             relative = path.relative_to(root).as_posix()
-            if path.suffix in TEXT and not relative.startswith("tests/data/"):
+            is_data = relative.startswith("tests/data/") and path.suffix != ".md"
+            if path.suffix in TEXT and not is_data:
                 try:
                     files[relative] = path.read_text(encoding="utf-8")
                 except UnicodeDecodeError:
