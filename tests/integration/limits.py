@@ -159,13 +159,21 @@ def on_outage_halt_stops_at_the_first_loss_and_on_outage_drop_never_waits(run):
 
 
 def a_halt_passes_through_a_chain_to_the_first_producer(run):
-    published = run.records("records", FIRST)
+    some, published = run.records("some", 600), run.records("records", FIRST)
     receiver = run.receiver(run.port(), "taken")
     hub = run.broker("hub", stream(tcp_sink("t", receiver.port, "max_records = 500"))).start()
     edge = run.broker("edge", stream(
         relay_sink("hub", hub.address, "max_records = 1000"))).start()
-    run.publish(edge.address, published, *GIVE_UP).result(HALTED)
+    run.publish(edge.address, some).result()
     expect(hub.wait_halt()["held"].endswith("/500"), "the hub took more than its limit")
+    # What is in flight to a live sink is not held against its limits: first the hub has to refuse.
+    edge.wait_state("hub", "journaling")
+    run.publish(edge.address, published, *GIVE_UP).result(HALTED)
+    # The hub may have halted before it acknowledged what it has.
+    held = sequence(edge.wait_halt()["held"])
+    acked = sequence(edge.sink("hub")["acked"])
+    expect(acked <= 500, f"the hub acknowledged {acked}")
+    expect(held == acked + 1_000, f"the edge halts at {held}, and not 1,000 beyond {acked}")
     edge_sink = edge.sink("hub")
     expect(edge_sink["refusing"] and "max_records" in edge_sink["last_error"]["text"],
            f"the edge does not say why: {edge_sink}")
