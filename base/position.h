@@ -23,9 +23,9 @@ std::string to_string(Position position);
 // The reverse of to_string(); nothing when `text` is anything else.
 std::optional<Position> parse_position(std::string_view text);
 
-// The number of a record counted over all epochs of its stream, starting at 1; 0 is the place before
-// the first. Offsets are dense, so "next" is always + 1; they are a broker's own and never leave it:
-// the epoch table (recovery/epochs.h) maps them to positions at the edges.
+// The number of a record counted over all epochs of its stream, starting at 1; 0 is the place
+// before the first. Offsets are dense, so "next" is always + 1; they are a broker's own and never
+// leave it: the epoch table (recovery/epochs.h) maps them to positions at the edges.
 using Offset = std::uint64_t;
 
 // Indexes into the configuration of one process: never stored, never sent.

@@ -3,8 +3,9 @@
 
     publish.py tcp://127.0.0.1:7070 STREAM [FILE]
 
-Written from wire/README.md with the standard library only. The i-th line is sequence i of the stream's
-epoch (Hello's `resumes`), so it can be killed and run again: what the broker holds is not sent twice.
+Written from wire/README.md with the standard library only. The i-th line is sequence i of the
+stream's epoch (Hello's `resumes`), so it can be killed and run again: what the broker holds is not
+sent twice.
 """
 import socket
 import struct
@@ -33,7 +34,7 @@ def varint(value):
 
 
 def field(number, value):
-    """A field of a message: an int as varint, bytes or text with its length; 0 and None are left out."""
+    """A field: an int as varint, bytes or text with its length; 0 and None are left out."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value) if value else b""
     if value is None:
@@ -146,7 +147,8 @@ def publish(address, stream, lines):
             in_flight += sizes[sent]
         if records:
             first = sent - len(records) + 1
-            connection.socket.sendall(batch(epoch, first, records, previous if first == 1 else None))
+            before = previous if first == 1 else None
+            connection.socket.sendall(batch(epoch, first, records, before))
             continue
         kind, message = connection.receive()
         if kind == 4:

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "stream_fixture.h"
+#include "tests/recovery/stream_fixture.h"
 
 namespace spillway::recovery {
 namespace {

@@ -3,7 +3,8 @@
 
     tidy.py [ROOT]     checks the tree at ROOT (default: the tree that this file is in)
 
-A rule is a function of a File that yields (line, message); tidy_test.py feeds each one bad snippets.
+A rule is a function of a File that yields (line, message); tidy_test.py feeds each one bad
+snippets.
 CONTRIBUTING.md says why the rules are there.
 """
 
