@@ -1,5 +1,6 @@
 // Producers: what a Hello resolves, epochs, gaps, generations (D4, D6).
 #include <algorithm>
+#include <limits>
 
 #include "base/invariant.h"
 #include "recovery/stream_machine.h"
@@ -193,6 +194,14 @@ bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool adopted)
 
 // The current epoch ends at the head; what a sink reported beyond it belongs to no record of ours.
 void StreamMachine::open_epoch(std::uint64_t number) {
+  for (const auto& sink : sinks_) {
+    // What an open-ended drop let go beyond the head that is known now has no end but its epoch's.
+    if (known_ || table_.empty() || !state_of(*sink).dropping) continue;
+    Loss loss = make_loss(sink->policy.name, head_ + 1, head_ + 1, state_of(*sink).drop_reason, true);
+    loss.last_position.sequence = std::numeric_limits<std::uint64_t>::max();
+    loss.text = "let go before both broker and producer forgot how many there were";
+    record_loss(std::move(loss));
+  }
   table_.open(number, head_);
   was_clean_ = true;
   want_.epoch_newest = std::max(want_.epoch_newest, number);
@@ -205,6 +214,8 @@ void StreamMachine::open_epoch(std::uint64_t number) {
     sink->floor = std::min(sink->floor, head_);
     std::erase_if(state.skips, [&](const SkipRange& range) { return range.first > head_; });
     for (SkipRange& range : state.skips) range.last = std::min(range.last, head_);
+    std::erase_if(sink->not_taken, [&](const SkipRange& range) { return range.first > head_; });
+    for (SkipRange& range : sink->not_taken) range.last = std::min(range.last, head_);
     deliver(*sink, delivery::Clamped{head_});
   }
   change();

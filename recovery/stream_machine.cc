@@ -85,6 +85,7 @@ void StreamMachine::on(const event::Started& e) {
     deliver(*sink, delivery::Started{state.cursor, backlog.running_bytes, state.paused,
                                      !state.parked.empty(), backlog.oldest_received});
     for (const SkipRange& range : state.skips) deliver(*sink, delivery::Skipped{range});
+    sink->not_taken = state.skips;
   }
   if (want_.open) become_known();
   for (auto& sink : sinks_) {
@@ -433,6 +434,7 @@ void StreamMachine::settle() {
   }
   for (auto& sink : sinks_) {
     if (sink->report_waits) resolve_report(*sink);
+    std::erase_if(sink->not_taken, [this](const SkipRange& range) { return range.last <= safe_; });
   }
   extend_sinks();
   settle_limits();
@@ -448,7 +450,11 @@ Offset StreamMachine::quorum_through() const {
   std::vector<Offset> acked;
   for (const auto& sink : sinks_) {
     if (!sink->policy.counts_for_quorum) continue;
-    acked.push_back(std::min(sink->delivery.acked(), head_));
+    Offset took = std::min(sink->delivery.acked(), head_);
+    for (const SkipRange& range : sink->not_taken) {  // drops do not count
+      if (range.last > safe_) took = std::min(took, range.first - 1);
+    }
+    acked.push_back(took);
   }
   if (acked.size() < policy_.quorum) return 0;
   std::ranges::sort(acked, std::greater{});

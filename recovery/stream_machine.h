@@ -104,6 +104,7 @@ class StreamMachine {
     Offset floor = 0;                      // what the sink is known to have taken by itself
     bool fresh = false;                    // new to this store: what it reports wins
     std::vector<WaitingSkip> waiting_skips;  // told to the delivery once durable
+    std::vector<SkipRange> not_taken;      // skipped, and not safe by other means yet (quorum)
     bool drop_durable = false;             // the open-ended drop is in the ledger
     std::uint64_t drop_change = 0;
     std::optional<SkipRange> ending_drop;  // of an open-ended drop, being closed

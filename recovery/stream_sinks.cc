@@ -272,6 +272,7 @@ void StreamMachine::add_skip(Sink& sink, SkipRange range) {
       ++i;
     }
   }
+  if (policy_.acks == Acks::quorum) sink.not_taken.push_back(range);
   sink.waiting_skips.push_back({range, change()});
 }
 
