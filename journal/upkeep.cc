@@ -85,8 +85,8 @@ void Writer::trim(Stream& stream) {
   rocksdb::Status status;
   if (watermark >= stream.durable.end) {
     // Nothing is needed any more, but what is in memory still holds a WAL file, and what was just
-    // flushed is not yet where whole files can be deleted: come back until both are gone. To be asked
-    // in the order in which a file passes, and before the deletion, or one slips by.
+    // flushed is not yet where whole files can be deleted: come back until both are gone. Asked in
+    // the order in which a file passes, and before the deletion, or one slips by.
     if (number("rocksdb.cur-size-active-mem-table") > kDrainedBytes) {
       status = store.start_flush(true);
     }
