@@ -1,5 +1,5 @@
-// Actions: what the shell is to do next, in order, named in the imperative. A shell is a switch over
-// them with one call per case.
+// Actions: what the shell is to do next, in order, named in the imperative. A shell is a switch
+// over them with one call per case.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +22,33 @@ enum class Source { memory, journal };
 
 // Why a delivery changed its state.
 enum class Cause {
-  started, caught_up, fell_behind, positioned_live, positioned_replaying,
-  lost, refused, protocol, ack_timeout, rejected, moved,
-  paused, parked, resumed, stopped,
+  started,
+  caught_up,
+  fell_behind,
+  positioned_live,
+  positioned_replaying,
+  lost,
+  refused,
+  protocol,
+  ack_timeout,
+  rejected,
+  moved,
+  paused,
+  parked,
+  resumed,
+  stopped,
 };
 
 enum class RejectCode {
-  fenced, replaced, gap, fork, epoch, in_flight, shutting_down, malformed, journal_down,
+  fenced,
+  replaced,
+  gap,
+  fork,
+  epoch,
+  in_flight,
+  shutting_down,
+  malformed,
+  journal_down,
 };
 
 // A range that did not reach a sink. The same id replaces the entry written before.
@@ -36,7 +56,7 @@ struct Loss {
   std::uint64_t id = 0;
   std::string sink;  // empty: every sink of the stream
   Offset first = 0;
-  Offset last = 0;   // 0: still growing
+  Offset last = 0;  // 0: still growing
   Position first_position;
   Position last_position;
   LossReason reason{};
@@ -56,9 +76,10 @@ struct DeadLetterNote {
 namespace action {
 
 // --- producers --------------------------------------------------------------------------------
-// Takes records [skip, skip + count) of the batch at hand into the window, as block(s) from `first` on
-// (`position`, with `running_bytes` through the last). What is before is a duplicate, what is after is
-// refused or discarded.
+// Takes records [skip, skip + count) of the batch at hand into the window, as block(s) from `first`
+// on
+// (`position`, with `running_bytes` through the last). What is before is a duplicate, what is after
+// is refused or discarded.
 struct Admit {
   SessionId session{};
   std::uint64_t skip = 0;
@@ -73,7 +94,10 @@ struct Duplicate {
   Offset first = 0;
   std::uint64_t count = 0;
 };
-struct Discard { SessionId session{}; std::uint64_t count = 0; };  // met while halted; will come again
+struct Discard {
+  SessionId session{};
+  std::uint64_t count = 0;
+};  // met while halted; will come again
 // A range that no producer sends any more, taken into the window as a skip block for every sink.
 struct AdmitSkip {
   Offset first = 0;
@@ -97,18 +121,32 @@ struct Reject {  // and close
   bool retryable = false;
   std::string text;
 };
-struct Finish { SessionId session{}; };  // let it finish the record it is sending, then end it
-struct Cut { SessionId session{}; };     // end it now
-struct Acknowledge { Position safe; Position taken; };  // to the current session
-struct Halt { std::vector<HaltCause> causes; };         // tell producers
-struct Resume { Position held; };
+struct Finish {
+  SessionId session{};
+};  // let it finish the record it is sending, then end it
+struct Cut {
+  SessionId session{};
+};  // end it now
+struct Acknowledge {
+  Position safe;
+  Position taken;
+};  // to the current session
+struct Halt {
+  std::vector<HaltCause> causes;
+};  // tell producers
+struct Resume {
+  Position held;
+};
 
 // --- window and journal -------------------------------------------------------------------------
-struct Evict { Offset through = 0; };
+struct Evict {
+  Offset through = 0;
+};
 // One atomic, synced commit, answered by Written. At most one is under way.
 struct Write {
   std::uint64_t id = 0;
-  Offset append_first = 0;  // blocks of the window, sliced at append_first; none if append_last is 0
+  Offset append_first =
+      0;  // blocks of the window, sliced at append_first; none if append_last is 0
   Offset append_last = 0;
   std::shared_ptr<const DurableState> state;
   Offset watermark = 0;
@@ -117,7 +155,10 @@ struct Write {
   bool use_group_reserve = false;
 };
 struct Trim {};  // give back files at or below the durable watermark
-struct WriteLatch { std::uint64_t id = 0; std::vector<HaltCause> causes; };
+struct WriteLatch {
+  std::uint64_t id = 0;
+  std::vector<HaltCause> causes;
+};
 struct Read {
   SinkId sink{};
   std::uint64_t id = 0;
@@ -134,8 +175,14 @@ struct Locate {
 };
 
 // --- sinks ------------------------------------------------------------------------------------
-struct Connect { SinkId sink{}; Attempt attempt{}; };
-struct Close { SinkId sink{}; Attempt attempt{}; };
+struct Connect {
+  SinkId sink{};
+  Attempt attempt{};
+};
+struct Close {
+  SinkId sink{};
+  Attempt attempt{};
+};
 struct Send {  // whole blocks, but for the first and the last
   SinkId sink{};
   Attempt attempt{};
@@ -153,11 +200,31 @@ struct SendSkip {
 };
 
 // --- reports: log and metrics -------------------------------------------------------------------
-struct Moved { SinkId sink{}; State from{}; State to{}; Cause cause{}; };
-struct CoverageMoved { Coverage from{}; Coverage to{}; Offset first = 0; Offset end = 0; };
-struct Lost { Loss loss; };  // became durable in the ledger
-struct Note { std::optional<SinkId> sink; std::string text; bool warning = false; };
-struct Reply { std::uint64_t request = 0; bool ok = false; std::string text; };
+struct Moved {
+  SinkId sink{};
+  State from{};
+  State to{};
+  Cause cause{};
+};
+struct CoverageMoved {
+  Coverage from{};
+  Coverage to{};
+  Offset first = 0;
+  Offset end = 0;
+};
+struct Lost {
+  Loss loss;
+};  // became durable in the ledger
+struct Note {
+  std::optional<SinkId> sink;
+  std::string text;
+  bool warning = false;
+};
+struct Reply {
+  std::uint64_t request = 0;
+  bool ok = false;
+  std::string text;
+};
 struct StopDone {};
 
 }  // namespace action

@@ -391,7 +391,8 @@ void DeliveryMachine::send_from_window(Offset limit) {
 
 void DeliveryMachine::send_skip(const SkipRange& range) {
   const Offset first = sent_ + 1;
-  const Offset last = std::min(range.last, head_);  // after a crash it may wait for what comes again
+  const Offset last =
+      std::min(range.last, head_);  // after a crash it may wait for what comes again
   BlockInfo block;
   block.first = first;
   block.last = last;

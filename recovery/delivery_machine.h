@@ -45,33 +45,63 @@ struct Started {
   WallMs oldest_received = 0;  // of the record after acked; 0: unknown
 };
 // head: the last record there is; readable: the last one that can be read from the journal.
-struct Extended { Offset head = 0; Offset readable = 0; };
-struct Connected { Attempt attempt{}; };
+struct Extended {
+  Offset head = 0;
+  Offset readable = 0;
+};
+struct Connected {
+  Attempt attempt{};
+};
 // Where the sink goes on, once that is known.
-struct Positioned { Offset acked = 0; };
-struct Lost { Attempt attempt{}; SinkLoss cause{}; };
-struct Acked { Attempt attempt{}; Offset through = 0; };
-// Nothing more to this sink until Skipped, Restarted, Parked or Resumed: something about it is on its
-// way to the disk. `rejected`: because the sink refused a record, and has ended the attempt.
-struct Held { bool rejected = false; };
-struct Skipped { SkipRange range; };  // durable: a skip block is sent instead of these
+struct Positioned {
+  Offset acked = 0;
+};
+struct Lost {
+  Attempt attempt{};
+  SinkLoss cause{};
+};
+struct Acked {
+  Attempt attempt{};
+  Offset through = 0;
+};
+// Nothing more to this sink until Skipped, Restarted, Parked or Resumed: something about it is on
+// its way to the disk. `rejected`: because the sink refused a record, and has ended the attempt.
+struct Held {
+  bool rejected = false;
+};
+struct Skipped {
+  SkipRange range;
+};  // durable: a skip block is sent instead of these
 // The cursor was moved by policy or by an operator: connect anew and go on from there.
-struct Restarted { Offset acked = 0; std::uint64_t running_bytes = 0; };
-// With nothing in flight: the sink has all through here, no more and no less. A first Hello said so,
-// or an epoch ended before what the sink reported.
-struct Corrected { Offset acked = 0; };
-// What the sink reported, and what was to be skipped, beyond `head` belongs to no record of this stream.
-struct Clamped { Offset head = 0; };
-struct ReadDone { std::uint64_t id = 0; bool ok = false; std::span<const BlockInfo> blocks; };
+struct Restarted {
+  Offset acked = 0;
+  std::uint64_t running_bytes = 0;
+};
+// With nothing in flight: the sink has all through here, no more and no less. A first Hello said
+// so, or an epoch ended before what the sink reported.
+struct Corrected {
+  Offset acked = 0;
+};
+// What the sink reported, and what was to be skipped, beyond `head` belongs to no record of this
+// stream.
+struct Clamped {
+  Offset head = 0;
+};
+struct ReadDone {
+  std::uint64_t id = 0;
+  bool ok = false;
+  std::span<const BlockInfo> blocks;
+};
 struct Parked {};
 struct Paused {};
-struct Resumed {};     // by an operator, out of parked or paused
-struct Reconnect {};   // now, whatever the backoff says
+struct Resumed {};    // by an operator, out of parked or paused
+struct Reconnect {};  // now, whatever the backoff says
 struct Ticked {};
 struct Stopped {};
 
-using Event = std::variant<Started, Extended, Connected, Positioned, Lost, Acked, Held, Skipped, Restarted,
-                           Corrected, Clamped, ReadDone, Parked, Paused, Resumed, Reconnect, Ticked, Stopped>;
+using Event =
+    std::variant<Started, Extended, Connected, Positioned, Lost, Acked, Held, Skipped, Restarted,
+                 Corrected, Clamped, ReadDone, Parked, Paused, Resumed, Reconnect, Ticked, Stopped>;
 }  // namespace delivery
 
 class DeliveryMachine {
@@ -85,15 +115,19 @@ class DeliveryMachine {
 
   State state() const { return state_; }
   Attempt attempt() const { return attempt_; }
-  bool connected() const { return connected_; }     // its position may still be unknown
+  bool connected() const { return connected_; }  // its position may still be unknown
   bool positioned() const { return positioned_; }
-  bool refusing() const { return refusing_; }       // the last attempt ended with the receiver's no
+  bool refusing() const { return refusing_; }  // the last attempt ended with the receiver's no
   Offset acked() const { return acked_; }
   Offset sent() const { return sent_; }
-  std::uint64_t running_acked() const { return acked_bytes_; }  // running byte count through acked()
-  WallMs oldest_received() const { return oldest_received_; }   // of the record after acked(); 0: unknown
+  std::uint64_t running_acked() const {
+    return acked_bytes_;
+  }  // running byte count through acked()
+  WallMs oldest_received() const {
+    return oldest_received_;
+  }  // of the record after acked(); 0: unknown
   std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
-  bool attempted() const { return attempted_; }     // one attempt has ended or succeeded since start
+  bool attempted() const { return attempted_; }  // one attempt has ended or succeeded since start
   int failures() const { return backoff_.failures(); }
   bool reads(std::uint64_t id) const { return reading_ == id; }
   const std::deque<SkipRange>& skips() const { return skips_; }

@@ -1,5 +1,5 @@
-// DurableState: what a stream must find again after a crash. Written whole with every commit, so that
-// what must agree always does.
+// DurableState: what a stream must find again after a crash. Written whole with every commit, so
+// that what must agree always does.
 #pragma once
 
 #include <cstdint>
@@ -36,11 +36,11 @@ struct SinkState {
   bool dropping = false;
   Offset drop_first = 0;
   LossReason drop_reason = LossReason::limit;
-  std::uint64_t drop_entry = 0;   // its ledger entry, also of the drop that `skips` ends with
-  WallMs outage_since = 0;        // 0: none
+  std::uint64_t drop_entry = 0;  // its ledger entry, also of the drop that `skips` ends with
+  WallMs outage_since = 0;       // 0: none
   bool paused = false;
-  std::string parked;             // why; empty: it is not
-  bool unresolved = false;        // start_at waits for the first Hello
+  std::string parked;       // why; empty: it is not
+  bool unresolved = false;  // start_at waits for the first Hello
   std::uint64_t dead_letter_bytes = 0;
   friend bool operator==(const SinkState&, const SinkState&) = default;
 };
@@ -49,17 +49,17 @@ struct DurableState {
   std::uint64_t revision = 0;  // counts writes: tells after a failed one whether it is in the store
   std::vector<Epoch> epochs;   // ascending
   std::uint64_t epoch_newest = 0;  // the newest that any Hello or sink ever named
-  bool open = false;           // coverage: every acknowledged record is in the journal
-  Offset first = 0;            // open: the first record that the journal holds
-  Offset closed_end = 0;       // closed: every sink took all through here
-  Acks acks = Acks::all;       // the policy under which this was written
+  bool open = false;               // coverage: every acknowledged record is in the journal
+  Offset first = 0;                // open: the first record that the journal holds
+  Offset closed_end = 0;           // closed: every sink took all through here
+  Acks acks = Acks::all;           // the policy under which this was written
   std::uint32_t quorum = 0;
-  Offset checkpoint = 0;       // safe through
-  Offset mark_offset = 0;      // the newest mark at or before it
+  Offset checkpoint = 0;   // safe through
+  Offset mark_offset = 0;  // the newest mark at or before it
   std::string mark;
   std::uint64_t generation = 0;
   std::uint64_t next_ledger_id = 1;
-  bool clean_stop = false;     // nothing was taken after this was written
+  bool clean_stop = false;  // nothing was taken after this was written
   std::vector<SinkState> sinks;
   friend bool operator==(const DurableState&, const DurableState&) = default;
 };

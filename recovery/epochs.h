@@ -1,4 +1,5 @@
-// EpochTable: translates between positions and offsets. Not thread-safe; lives in the stream machine.
+// EpochTable: translates between positions and offsets. Not thread-safe; lives in the stream
+// machine.
 #pragma once
 
 #include <optional>

@@ -46,7 +46,7 @@ struct Started {
   std::vector<HaltCause> latched;
   std::string damage;  // what does not add up in the journal; empty: nothing
 };
-struct Ticked {};   // a deadline() has passed
+struct Ticked {};     // a deadline() has passed
 struct StopAsked {};  // spill what is not safe, write a last checkpoint, then say StopDone
 
 // --- producers --------------------------------------------------------------------------------
@@ -65,14 +65,16 @@ struct BatchCame {
   Position first;
   std::uint64_t count = 0;
   std::uint64_t bytes = 0;
-  std::optional<LossReason> skip;      // a range without records
-  std::optional<Position> previous;    // named by the first batch of an epoch
-  std::span<const RecordInfo> records; // `count` of them; empty for a skip
+  std::optional<LossReason> skip;       // a range without records
+  std::optional<Position> previous;     // named by the first batch of an epoch
+  std::span<const RecordInfo> records;  // `count` of them; empty for a skip
   // The newest mark among the records, with its index.
   std::optional<std::uint64_t> mark_index;
   std::string_view mark;
 };
-struct SessionEnded { SessionId session{}; };
+struct SessionEnded {
+  SessionId session{};
+};
 
 // --- sinks ------------------------------------------------------------------------------------
 struct SinkConnected {
@@ -98,7 +100,9 @@ struct SinkRejected {  // for good; one record, or all parts of one. The attempt
   std::uint64_t bytes = 0;
   std::string reason;
 };
-struct SinkNudged { SinkId sink{}; };  // the receiver's word that it is back
+struct SinkNudged {
+  SinkId sink{};
+};  // the receiver's word that it is back
 
 // --- journal ----------------------------------------------------------------------------------
 struct Written {
@@ -112,7 +116,10 @@ struct JournalReopened {
   std::string damage;
 };
 struct DiskHasRoom {};  // above limit and reserve again
-struct LatchWritten { std::uint64_t id = 0; bool ok = false; };
+struct LatchWritten {
+  std::uint64_t id = 0;
+  bool ok = false;
+};
 struct ReadDone {
   SinkId sink{};
   std::uint64_t id = 0;
@@ -129,7 +136,11 @@ struct Located {
 };
 
 // --- operators: each is answered by one Reply with the same id ----------------------------------
-struct SinkCommanded { std::uint64_t request = 0; SinkId sink{}; SinkCommand command{}; };
+struct SinkCommanded {
+  std::uint64_t request = 0;
+  SinkId sink{};
+  SinkCommand command{};
+};
 struct SinkReset {
   std::uint64_t request = 0;
   SinkId sink{};
@@ -145,10 +156,11 @@ struct HaltCleared {
 }  // namespace event
 
 using Event =
-    std::variant<event::Started, event::Ticked, event::StopAsked, event::HelloCame, event::BatchCame,
-                 event::SessionEnded, event::SinkConnected, event::SinkLost, event::SinkAcked,
-                 event::SinkRejected, event::SinkNudged, event::Written, event::JournalDown,
-                 event::JournalReopened, event::DiskHasRoom, event::LatchWritten, event::ReadDone,
-                 event::Located, event::SinkCommanded, event::SinkReset, event::HaltCleared>;
+    std::variant<event::Started, event::Ticked, event::StopAsked, event::HelloCame,
+                 event::BatchCame, event::SessionEnded, event::SinkConnected, event::SinkLost,
+                 event::SinkAcked, event::SinkRejected, event::SinkNudged, event::Written,
+                 event::JournalDown, event::JournalReopened, event::DiskHasRoom,
+                 event::LatchWritten, event::ReadDone, event::Located, event::SinkCommanded,
+                 event::SinkReset, event::HaltCleared>;
 
 }  // namespace spillway::recovery

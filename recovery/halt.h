@@ -44,7 +44,7 @@ struct HaltCause {
   std::string sink;   // empty: the stream's own
   Position position;  // the last record taken when it tripped
   WallMs since = 0;
-  std::string text;   // the limit and what to do
+  std::string text;  // the limit and what to do
   friend bool operator==(const HaltCause&, const HaltCause&) = default;
 };
 

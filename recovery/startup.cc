@@ -53,10 +53,11 @@ Result<DurableState> plan_start(const StreamPolicy& policy, std::optional<Durabl
     const auto known = std::ranges::find(state.sinks, configured.name, &SinkState::name);
     if (known != state.sinks.end()) {
       if (!known->identity.empty() && known->identity != configured.identity) {
-        return Error{"sink \"" + configured.name + "\" was " + known->identity + " and is now " +
-                     configured.identity +
-                     ": its cursor belongs to the old destination. Take it over with `spillway sink "
-                     "reset`, or give the new destination a name of its own"};
+        return Error{
+            "sink \"" + configured.name + "\" was " + known->identity + " and is now " +
+            configured.identity +
+            ": its cursor belongs to the old destination. Take it over with `spillway sink "
+            "reset`, or give the new destination a name of its own"};
       }
       sinks.push_back(*known);
       sinks.back().identity = configured.identity;
@@ -74,10 +75,11 @@ Result<DurableState> plan_start(const StreamPolicy& policy, std::optional<Durabl
     const bool configured =
         std::ranges::any_of(policy.sinks, [&](const SinkPolicy& p) { return p.name == sink.name; });
     if (configured || drained(state, sink, journal_end)) continue;
-    return Error{"sink \"" + sink.name + "\" is no longer configured, but " +
-                 std::to_string(journal_end - passed(sink)) +
-                 " records still wait for it: configure it again, or give them up with `spillway sink "
-                 "forget`, or hand them to another name with `spillway sink rename`"};
+    return Error{
+        "sink \"" + sink.name + "\" is no longer configured, but " +
+        std::to_string(journal_end - passed(sink)) +
+        " records still wait for it: configure it again, or give them up with `spillway sink "
+        "forget`, or hand them to another name with `spillway sink rename`"};
   }
   state.sinks = std::move(sinks);
   return state;

@@ -10,10 +10,10 @@
 
 namespace spillway::recovery {
 
-// `stored`: nothing for a new stream. `journal_end`: of the journal, where coverage is open. The result
-// has one SinkState for each sink of `policy`, in its order. Refused, with what to do: a sink that is no
-// longer configured and has a backlog; a sink of a stored name with another destination; a start_at
-// beyond what is there.
+// `stored`: nothing for a new stream. `journal_end`: of the journal, where coverage is open. The
+// result has one SinkState for each sink of `policy`, in its order. Refused, with what to do: a
+// sink that is no longer configured and has a backlog; a sink of a stored name with another
+// destination; a start_at beyond what is there.
 Result<DurableState> plan_start(const StreamPolicy& policy, std::optional<DurableState> stored,
                                 Offset journal_end);
 

@@ -34,8 +34,7 @@ void StreamMachine::on(const event::BatchCame& e) {
   }
   const std::uint64_t skip = head_ + 1 - first;
   // Frames may be as large as a record may be: one of them beyond the limit is not held against it.
-  const std::uint64_t unacknowledged =
-      running_bytes_ - std::min(running_bytes_, running_at_safe());
+  const std::uint64_t unacknowledged = running_bytes_ - std::min(running_bytes_, running_at_safe());
   if (unacknowledged > policy_.producer_in_flight() + e.bytes) {
     return reject(e.session, RejectCode::in_flight, false,
                   "more bytes in flight than Welcome allowed");
@@ -55,8 +54,7 @@ bool StreamMachine::check_epoch(const event::BatchCame& batch) {
   const std::uint64_t epoch = batch.first.epoch;
   if (epoch == table_.current()) return true;
   if (epoch > table_.current() && batch.previous) {
-    if (*batch.previous == table_.place_of(head_) ||
-        *batch.previous == table_.position_of(head_)) {
+    if (*batch.previous == table_.place_of(head_) || *batch.previous == table_.position_of(head_)) {
       open_epoch(epoch);
       return true;
     }
@@ -108,9 +106,8 @@ std::uint64_t StreamMachine::admissible(const event::BatchCame& batch, std::uint
       rooms.push_back({sink.get(), bytes - std::min(bytes, waiting.bytes),
                        count - std::min(count, waiting.records)});
     }
-    std::erase_if(rooms, [&](const Room& r) {
-      return r.bytes >= batch.bytes && r.count >= batch.count;
-    });
+    std::erase_if(rooms,
+                  [&](const Room& r) { return r.bytes >= batch.bytes && r.count >= batch.count; });
     if (rooms.empty()) return records.size();
   }
   std::uint64_t bytes = 0;

@@ -44,12 +44,13 @@ void StreamMachine::enter(Coverage to) {
   INVARIANT(std::ranges::any_of(
       kCoverage, [&](const CoverageTransition& t) { return t.from == from && t.to == to; }));
   quiet_since_.reset();
-  const Offset end = to == Coverage::closed || to == Coverage::sealing ? closing_end_ : durable_end_;
+  const Offset end =
+      to == Coverage::closed || to == Coverage::sealing ? closing_end_ : durable_end_;
   out_->push_back(action::CoverageMoved{from, to, open_first_, end});
 }
 
-// A sink that is not dropping is not live; or a record waits for spill_after; or more than half of the
-// window is unacknowledged; or always.
+// A sink that is not dropping is not live; or a record waits for spill_after; or more than half of
+// the window is unacknowledged; or always.
 bool StreamMachine::reason_to_journal() const {
   if (stopping_ || policy_.journal == JournalMode::always) return true;
   for (const auto& sink : sinks_) {
@@ -130,8 +131,8 @@ void StreamMachine::extend_sinks() {
   for (auto& sink : sinks_) deliver(*sink, delivery::Extended{sendable(), readable});
 }
 
-// What may leave the window: closed, what every sink has; otherwise what is durable in the journal, or
-// lies before its beginning and every sink has it (G9).
+// What may leave the window: closed, what every sink has; otherwise what is durable in the journal,
+// or lies before its beginning and every sink has it (G9).
 void StreamMachine::evict() {
   if (!known_ || window_.empty()) return;
   const Offset taken = min_effective();

@@ -66,8 +66,8 @@ void StreamMachine::end_drop(Sink& sink) {
   sink.ending_change = changes_;
 }
 
-// Lets the oldest go until seven eighths of the limit are left, so that this does not happen again at
-// the next record.
+// Lets the oldest go until seven eighths of the limit are left, so that this does not happen again
+// at the next record.
 void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
   if (sink.locating || !sink.waiting_skips.empty() || sink.restart_change) return;
   const Backlog waiting = backlog(sink);
@@ -91,8 +91,7 @@ void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
   if (offset_min < window_.first()) {
     sink.locating = next_id_++;
     sink.locating_for = reason;
-    out_->push_back(
-        action::Locate{sink.id, *sink.locating, offset_min, bytes_min, received_min});
+    out_->push_back(action::Locate{sink.id, *sink.locating, offset_min, bytes_min, received_min});
     return;
   }
   const auto& blocks = window_.blocks();

@@ -18,8 +18,8 @@ void StreamMachine::on(const event::HelloCame& e) {
   const std::uint64_t newest = std::max(want_.generation, hello_ ? hello_->generation : 0);
   if (e.generation != 0 && e.generation < newest) {
     return reject(e.session, RejectCode::fenced, false,
-                  "generation " + std::to_string(e.generation) + " is over: " +
-                      std::to_string(newest) + " publishes to this stream now");
+                  "generation " + std::to_string(e.generation) +
+                      " is over: " + std::to_string(newest) + " publishes to this stream now");
   }
   if (hello_) {
     reject(hello_->hello.session, RejectCode::replaced, true,
@@ -84,8 +84,8 @@ void StreamMachine::prepare_hello() {
   if (durable_at(pending.change) && epochs_durable()) welcome();
 }
 
-// The offset of what the producer saw acknowledged. An epoch that this store does not know, and that
-// is newer than all it knows, is adopted: the store was lost, or made anew.
+// The offset of what the producer saw acknowledged. An epoch that this store does not know, and
+// that is newer than all it knows, is adopted: the store was lost, or made anew.
 std::optional<Offset> StreamMachine::adopt_acknowledged(const event::HelloCame& hello,
                                                         bool& adopted) {
   if (!hello.acknowledged) return std::nullopt;
@@ -128,6 +128,7 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   }
   held = std::max(held, table_.current_base());
   safe_ = std::min(safe_, held);
+  acks_after_ = acknowledged.value_or(0);
   resolve_cursors(held);
   head_ = clean_head_ = held;
   appended_ = durable_end_ = held;
@@ -144,6 +145,8 @@ void StreamMachine::resolve_cursors(Offset held) {
     if (sink->reported) reported = table_.offset_of(*sink->reported).value_or(0);
     const bool inferred = want_.acks == Acks::all || state.unresolved;
     Offset cursor = std::max(state.cursor, std::min(reported, held));
+    // What comes again after held is not what such a sink is sure to have taken.
+    if (state.cursor > held) sink->not_taken.push_back({held + 1, state.cursor, LossReason::crash});
     // A sink that was done with all through an offset took it, or it is to be skipped there.
     const auto reached = [&state](Offset through) {
       const auto skip = std::ranges::find_if(state.skips, [&](const SkipRange& range) {
@@ -157,7 +160,8 @@ void StreamMachine::resolve_cursors(Offset held) {
       state.cursor = std::min(inferred ? std::max(cursor, reached(before)) : cursor, held);
       if (state.cursor < before) {
         add_skip(*sink, {state.cursor + 1, before, LossReason::crash});
-        record_loss(make_loss(sink->policy.name, state.cursor + 1, before, LossReason::crash, true));
+        record_loss(
+            make_loss(sink->policy.name, state.cursor + 1, before, LossReason::crash, true));
       }
       continue;
     }
@@ -178,7 +182,7 @@ void StreamMachine::resolve_cursors(Offset held) {
     add_skip(*sink, {cursor + 1, held, LossReason::crash});
     record_loss(make_loss(sink->policy.name, cursor + 1, held, LossReason::crash, true));
   }
-  want_.acks = policy_.acks;
+  if (want_.acks == Acks::all || policy_.acks != Acks::all) want_.acks = policy_.acks;
   want_.quorum = policy_.quorum;
 }
 
@@ -187,8 +191,8 @@ bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool adopted)
   if (hello.wish == event::EpochWish::own) return false;
   if (table_.empty()) return true;
   if (adopted) return !hello.resumes;
-  // Both have forgotten: other content must never pass for what a sink already holds. Sinks may hold
-  // records beyond the head from before the start, until a new epoch leaves those behind.
+  // Both have forgotten: other content must never pass for what a sink already holds. Sinks may
+  // hold records beyond the head from before the start, until a new epoch leaves those behind.
   return !was_clean_ && !hello.acknowledged && !hello.resumes;
 }
 
@@ -197,7 +201,8 @@ void StreamMachine::open_epoch(std::uint64_t number) {
   for (const auto& sink : sinks_) {
     // What an open-ended drop let go beyond the head that is known now has no end but its epoch's.
     if (known_ || table_.empty() || !state_of(*sink).dropping) continue;
-    Loss loss = make_loss(sink->policy.name, head_ + 1, head_ + 1, state_of(*sink).drop_reason, true);
+    Loss loss =
+        make_loss(sink->policy.name, head_ + 1, head_ + 1, state_of(*sink).drop_reason, true);
     loss.last_position.sequence = std::numeric_limits<std::uint64_t>::max();
     loss.text = "let go before both broker and producer forgot how many there were";
     record_loss(std::move(loss));
@@ -232,10 +237,11 @@ void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offs
     oldest = table_.offset_of(*hello.oldest);
   }
   if (acknowledged && *acknowledged > head_ && (!oldest || *oldest > head_ + 1)) {
-    out_->push_back(action::Note{std::nullopt,
-                                 "the journal lost records that a producer saw acknowledged, through " +
-                                     to_string(*hello.acknowledged),
-                                 true});
+    out_->push_back(
+        action::Note{std::nullopt,
+                     "the journal lost records that a producer saw acknowledged, through " +
+                         to_string(*hello.acknowledged),
+                     true});
     if (!oldest) oldest = *acknowledged + 1;
   }
   if (!oldest || *oldest <= head_ + 1) {
@@ -245,9 +251,8 @@ void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offs
   gap_through_ = *oldest - 1;
   if (policy_.on_gap == OnGap::record || accept_gap_) return pass_gap();
   raise(CauseKind::gap, {},
-        "the producer no longer has the records from " +
-            to_string(table_.position_of(head_ + 1)) + " to " +
-            to_string(table_.position_of(*gap_through_)) +
+        "the producer no longer has the records from " + to_string(table_.position_of(head_ + 1)) +
+            " to " + to_string(table_.position_of(*gap_through_)) +
             "; let it send them, or accept the loss with halt clear --accept-loss");
 }
 

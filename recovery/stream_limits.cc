@@ -54,8 +54,8 @@ StreamMachine::Outage StreamMachine::outage(SinkId id) const {
   return result;
 }
 
-// The time in which a sink is not live, has an undelivered record and is not paused, counted from its
-// last progress or from when that record came.
+// The time in which a sink is not live, has an undelivered record and is not paused, counted from
+// its last progress or from when that record came.
 void StreamMachine::track_outage(Sink& sink) {
   SinkState& state = state_of(sink);
   if (sink.delivery.acked() > sink.progress_acked) {
@@ -120,10 +120,10 @@ void StreamMachine::judge(Sink& sink) {
       policy.max_age && waiting.oldest_received != 0 &&
       Millis(now_.wall - waiting.oldest_received) > *policy.max_age + sink.extra_time;
   const auto elapsed = sink.paused_at ? std::nullopt : outage_elapsed(sink);
-  // Never before one attempt and 30 s after a start; a timeout of 0 is an operator's wish to halt at
-  // the first loss, and needs only the attempt.
-  const bool settled = policy.outage_timeout == Millis(0) ||
-                       now_.steady - started_at_ >= kNoOutageBefore;
+  // Never before one attempt and 30 s after a start; a timeout of 0 is an operator's wish to halt
+  // at the first loss, and needs only the attempt.
+  const bool settled =
+      policy.outage_timeout == Millis(0) || now_.steady - started_at_ >= kNoOutageBefore;
   const bool over_time = policy.outage_timeout && elapsed && sink.delivery.attempted() && settled &&
                          *elapsed >= *policy.outage_timeout + sink.extra_time;
   if (!over_bytes && !over_records && !over_age && !over_time) {
@@ -137,8 +137,8 @@ void StreamMachine::judge(Sink& sink) {
       if (over_time || max_bytes(sink) == 0) {
         return begin_drop(sink, over_time ? LossReason::outage : LossReason::limit);
       }
-      return drop_oldest(sink, over_age && !over_bytes && !over_records ? LossReason::age
-                                                                        : LossReason::limit);
+      return drop_oldest(
+          sink, over_age && !over_bytes && !over_records ? LossReason::age : LossReason::limit);
     case OnLimit::halt: break;
   }
   // Sizes halt at admission, where the record that would be too much stands; here only what an
@@ -148,8 +148,9 @@ void StreamMachine::judge(Sink& sink) {
   }
   if (over_time) {
     raise(CauseKind::outage_timeout, policy.name,
-          "outage_timeout of sink " + policy.name + ": bring it back, or give it more time with "
-          "halt clear --extend");
+          "outage_timeout of sink " + policy.name +
+              ": bring it back, or give it more time with "
+              "halt clear --extend");
   }
 }
 
@@ -196,8 +197,8 @@ void StreamMachine::settle_limits() {
 // --- the latch ----------------------------------------------------------------------------------
 
 bool StreamMachine::has_cause(CauseKind kind, std::string_view sink) const {
-  return std::ranges::any_of(
-      causes_, [&](const HaltCause& c) { return c.kind == kind && c.sink == sink; });
+  return std::ranges::any_of(causes_,
+                             [&](const HaltCause& c) { return c.kind == kind && c.sink == sink; });
 }
 
 void StreamMachine::raise(CauseKind kind, std::string sink, std::string text) {
@@ -279,8 +280,8 @@ void StreamMachine::on(const event::HaltCleared& e) {
     if (!cause.sink.empty()) text += " (sink " + cause.sink + ")";
     text += ": " + cause.text + ";";
   }
-  out_->push_back(action::Reply{
-      e.request, false, text + " give more room with --extend, or remove the cause"});
+  out_->push_back(
+      action::Reply{e.request, false, text + " give more room with --extend, or remove the cause"});
 }
 
 }  // namespace spillway::recovery

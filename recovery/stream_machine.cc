@@ -1,4 +1,4 @@
-// Life of the machine, its writes and custody (G1, D1, D7).
+// Life of the machine, and custody (G1).
 #include "recovery/stream_machine.h"
 
 #include <algorithm>
@@ -11,8 +11,8 @@ namespace spillway::recovery {
 StreamMachine::StreamMachine(StreamPolicy policy) : policy_(std::move(policy)) {
   INVARIANT(!policy_.sinks.empty());
   for (std::size_t i = 0; i < policy_.sinks.size(); ++i) {
-    sinks_.push_back(std::make_unique<Sink>(SinkId{static_cast<std::uint32_t>(i)},
-                                            policy_.sinks[i], window_, policy_.seed * 31 + i));
+    sinks_.push_back(std::make_unique<Sink>(SinkId{static_cast<std::uint32_t>(i)}, policy_.sinks[i],
+                                            window_, policy_.seed * 31 + i));
   }
 }
 
@@ -93,8 +93,7 @@ void StreamMachine::on(const event::Started& e) {
     const Backlog waiting = backlog(*sink);
     const bool over = (sink->policy.max_bytes != 0 && waiting.bytes > max_bytes(*sink)) ||
                       waiting.records > sink->policy.max_records;
-    sink->drop_held =
-        over && sink->policy.on_limit == OnLimit::drop_oldest && !policy_.accept_drop;
+    sink->drop_held = over && sink->policy.on_limit == OnLimit::drop_oldest && !policy_.accept_drop;
   }
 }
 
@@ -116,312 +115,6 @@ void StreamMachine::on(const event::DiskHasRoom&) {
   clear(CauseKind::min_free_disk, {});
 }
 
-// --- writes -----------------------------------------------------------------------------------
-
-void StreamMachine::on(const event::Written& e) {
-  if (!writing_ || writing_->id != e.id) return;
-  Writing writing = std::move(*writing_);
-  writing_.reset();
-  switch (e.outcome) {
-    case WriteOutcome::ok: return finish_write(std::move(writing));
-    case WriteOutcome::failed:
-      journal_down_ = true;
-      down_since_ = now_.steady;
-      failed_ = std::move(writing);
-      return;
-    case WriteOutcome::disk_bound:
-    case WriteOutcome::min_free:
-      disk_refused_ = e.outcome;
-      disk_retry_at_ = now_.steady + kDiskRetry;
-      put_back(std::move(writing));
-      return;
-  }
-}
-
-void StreamMachine::finish_write(Writing writing) {
-  durable_ = *writing.state;
-  durable_changes_ = writing.changes;
-  if (writing.append_last != 0) {
-    durable_end_ = writing.append_last;
-    disk_refused_.reset();
-  }
-  for (Loss& loss : writing.losses) out_->push_back(action::Lost{std::move(loss)});
-  if (cov_ == Coverage::opening && durable_.open) enter(Coverage::open);
-  if (cov_ == Coverage::sealing && !durable_.open) enter(Coverage::closed);
-  if (writing.final) {
-    stop_done_ = true;
-    out_->push_back(action::StopDone{});
-    return;
-  }
-  apply_durable();
-}
-
-// Nothing of it is in the store: what it carried goes with the next one.
-void StreamMachine::put_back(Writing&& writing) {
-  if (writing.append_last != 0) appended_ = writing.append_first - 1;
-  losses_.insert(losses_.begin(), std::make_move_iterator(writing.losses.begin()),
-                 std::make_move_iterator(writing.losses.end()));
-  dead_letters_.insert(dead_letters_.begin(),
-                       std::make_move_iterator(writing.dead_letters.begin()),
-                       std::make_move_iterator(writing.dead_letters.end()));
-}
-
-void StreamMachine::on(const event::JournalDown&) {
-  if (journal_down_) return;
-  journal_down_ = true;
-  down_since_ = now_.steady;
-}
-
-void StreamMachine::on(const event::JournalReopened& e) {
-  if (writing_) {  // it never reached the store's queue
-    failed_ = std::move(writing_);
-    writing_.reset();
-  }
-  journal_down_ = false;
-  clear(CauseKind::journal_failing, {});
-  if (!e.damage.empty()) raise(CauseKind::journal_damaged, {}, e.damage);
-  const std::uint64_t stored = e.state ? e.state->revision : 0;
-  const bool landed = failed_ && e.state && stored == failed_->state->revision;
-  if (failed_ && !landed) put_back(std::move(*failed_));
-  if (!landed && stored < durable_.revision && e.damage.empty()) {
-    raise(CauseKind::journal_damaged, {},
-          "the journal came back older than what it had confirmed; see journal check");
-  }
-  if (landed) {
-    Writing writing = std::move(*failed_);
-    failed_.reset();
-    if (writing.append_last != 0) writing.append_last = std::min(writing.append_last, e.end);
-    finish_write(std::move(writing));
-    if (stop_done_) return;
-  }
-  failed_.reset();
-  if (cov_ == Coverage::sealing && durable_.open) enter(Coverage::closing);
-  if (e.state && stored < durable_.revision) durable_ = *e.state;
-  const bool covers = cov_ == Coverage::open || cov_ == Coverage::closing;
-  if (!durable_.open && !covers) return;
-  // The journal's end is what it contains; nothing at or before it is appended again (D7).
-  const Offset end = durable_.open ? std::min(e.end, head_) : min_effective();
-  const Offset lost_from = end + 1;
-  durable_end_ = appended_ = end;
-  if (window_.first() > lost_from) {
-    const Offset lost_to = window_.first() - 1;
-    for (auto& sink : sinks_) {
-      const Offset from = std::max(lost_from, effective(*sink) + 1);
-      if (from > lost_to) continue;
-      deliver(*sink, delivery::Held{false});
-      add_skip(*sink, {from, lost_to, LossReason::journal_loss});
-      record_loss(make_loss(sink->policy.name, from, lost_to, LossReason::journal_loss, false));
-    }
-    raise(CauseKind::journal_damaged, {}, "acknowledged records are no longer in the journal");
-    durable_end_ = appended_ = lost_to;
-  }
-  if (cov_ == Coverage::closing && durable_end_ < closing_end_) enter(Coverage::open);
-}
-
-// Decides whether there is something to write, and that only one write is under way.
-void StreamMachine::flush() {
-  if (writing_ || journal_down_ || stop_done_) return;
-  if (cov_ == Coverage::unknown && changes_ == durable_changes_) {
-    if (stopping_) {  // nothing was taken: what is stored stays true
-      stop_done_ = true;
-      out_->push_back(action::StopDone{});
-    }
-    return;
-  }
-  const bool may_append = !disk_refused_ || now_.steady >= disk_retry_at_;
-  if ((cov_ == Coverage::opening || cov_ == Coverage::open) && may_append && appended_ < head_) {
-    return start_write(appended_ + 1, append_through(), false);
-  }
-  if (stopping_ && known_) {
-    const bool all_safe = cov_ == Coverage::closed ? min_effective() >= head_
-                                                   : cov_ == Coverage::open && durable_end_ == head_;
-    if (all_safe) return start_write(0, 0, true);
-  }
-  if (known_ && !epochs_durable() && settled() >= epoch_base_waiting()) {
-    return start_write(0, 0, false);
-  }
-  if (cov_ == Coverage::sealing || (changes_ > durable_changes_ && cov_ != Coverage::opening) ||
-      (changes_ > durable_changes_ && disk_refused_)) {
-    return start_write(0, 0, false);
-  }
-  if (cov_ == Coverage::opening || !known_) return;
-  if (now_.steady - wrote_at_ < policy_.checkpoint_interval) return;
-  if (progress() != progress_written_) start_write(0, 0, false);
-}
-
-// How far the next commit appends: bounded, so that a journal that is nearly full takes what fits.
-// The one that opens it has to hold all that was acknowledged (D2).
-Offset StreamMachine::append_through() const {
-  const auto& blocks = window_.blocks();
-  std::uint64_t bytes = 0;
-  Offset last = appended_;
-  for (auto block = std::ranges::lower_bound(blocks, appended_ + 1, {}, &BlockInfo::last);
-       block != blocks.end() && bytes < kAppendBytes; ++block) {
-    bytes += block->bytes;
-    last = block->last;
-  }
-  return std::min(head_, std::max(last, safe_));
-}
-
-// Through here nothing would be missing if the process died now.
-Offset StreamMachine::settled() const {
-  const bool journal = cov_ == Coverage::open || cov_ == Coverage::closing;
-  return journal && durable_.open ? durable_end_ : min_effective();
-}
-
-bool StreamMachine::epochs_durable() const {
-  return table_.empty() ||
-         (!durable_.epochs.empty() && durable_.epochs.back().number == table_.current());
-}
-
-// Where the first epoch begins that is not durable yet.
-Offset StreamMachine::epoch_base_waiting() const {
-  const std::uint64_t durable = durable_.epochs.empty() ? 0 : durable_.epochs.back().number;
-  const auto next = std::ranges::find_if(
-      want_.epochs, [&](const Epoch& epoch) { return epoch.number > durable; });
-  return next == want_.epochs.end() ? head_ : next->base;
-}
-
-// The last record that a sink may get: an epoch, and a range that the whole stream lacks, are durable
-// before a sink hears of them.
-Offset StreamMachine::sendable() const {
-  const Offset said = unsaid_.empty() ? head_ : unsaid_.front().first - 1;
-  return epochs_durable() ? said : std::min(said, epoch_base_waiting());
-}
-
-// Changes whenever a checkpoint would have something new to say: a sum of what only grows.
-Offset StreamMachine::progress() const {
-  Offset sum = std::max(safe_, safe_target());
-  for (const auto& sink : sinks_) sum += std::min(sink->delivery.acked(), head_);
-  return sum;
-}
-
-void StreamMachine::start_write(Offset append_first, Offset append_last, bool final) {
-  auto state = std::make_shared<DurableState>(want_);
-  fill_snapshot(*state, append_last);
-  if (known_) {
-    // An epoch that begins after what a crash would leave is not there after the crash either (D6).
-    const Offset through = append_last != 0 ? append_last : settled();
-    const std::uint64_t durable = durable_.epochs.empty() ? 0 : durable_.epochs.back().number;
-    std::erase_if(state->epochs, [&](const Epoch& epoch) {
-      return epoch.number > durable && epoch.base > through;
-    });
-  }
-  state->revision = ++revision_;
-  state->clean_stop = final && was_clean_;
-  Writing writing;
-  writing.id = next_id_++;
-  writing.changes = changes_;
-  writing.append_first = append_first;
-  writing.append_last = append_last;
-  writing.state = state;
-  writing.losses = std::exchange(losses_, {});
-  writing.dead_letters = std::exchange(dead_letters_, {});
-  writing.final = final;
-  if (append_last != 0) appended_ = append_last;
-  wrote_at_ = now_.steady;
-  progress_written_ = progress();
-  action::Write write;
-  write.id = writing.id;
-  write.append_first = append_first;
-  write.append_last = append_last;
-  write.state = state;
-  write.watermark = std::min(watermark_of(*state), head_);  // a cursor may be ahead of the head
-  // What every sink has already is appended all the same: coverage has no holes.
-  if (append_last != 0) {
-    write.watermark = std::min(write.watermark, append_first - 1);
-  } else if (cov_ == Coverage::opening) {
-    write.watermark = std::min(write.watermark, appended_);
-  } else if (state->open) {
-    write.watermark = std::min(write.watermark, durable_end_);
-  }
-  watermark_written_ = std::max(watermark_written_, write.watermark);
-  write.losses = writing.losses;
-  write.dead_letters = writing.dead_letters;
-  write.use_group_reserve = append_last > clean_head_ || group_open_;
-  writing_ = std::move(writing);
-  out_->push_back(std::move(write));
-}
-
-// What the store would hold if `want_` were written now, with an append through `append_last`.
-void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const {
-  if (!known_) return;  // what is stored, and what the first Hello resolves
-  state.open = cov_ == Coverage::opening ? append_last != 0
-                                         : cov_ == Coverage::open || cov_ == Coverage::closing;
-  if (state.open) state.first = open_first_;
-  if (cov_ == Coverage::sealing) state.closed_end = closing_end_;
-  if (cov_ == Coverage::opening && append_last == 0) state.open = durable_.open;
-  Offset checkpoint = std::max(safe_, safe_target());
-  if (state.open && append_last != 0) checkpoint = std::max(checkpoint, append_last);
-  state.checkpoint = std::max(state.checkpoint, checkpoint);
-  for (const auto& [offset, mark] : marks_) {
-    if (offset > state.checkpoint) break;
-    state.mark_offset = offset;
-    state.mark = mark;
-  }
-  for (const auto& sink : sinks_) {
-    SinkState& stored = state.sinks[value_of(sink->id)];
-    if (sink->restart_change) continue;  // the cursor is being moved by hand
-    stored.cursor = std::max(stored.cursor, std::min(sink->delivery.acked(), head_));
-    std::erase_if(stored.skips, [&](const SkipRange& r) { return r.last <= stored.cursor; });
-  }
-}
-
-// Everything that waited for a change to be durable.
-void StreamMachine::apply_durable() {
-  if (known_) want_.checkpoint = std::max(want_.checkpoint, durable_.checkpoint);
-  want_.mark_offset = durable_.mark_offset;
-  want_.mark = durable_.mark;
-  want_.closed_end = durable_.closed_end;
-  while (!unsaid_.empty() && durable_at(unsaid_.front().second)) unsaid_.pop_front();
-  while (!marks_.empty() && marks_.front().first <= want_.mark_offset) marks_.pop_front();
-  for (auto& sink : sinks_) {
-    if (sink->restart_change && !durable_at(*sink->restart_change)) continue;
-    // Only what is done with: an epoch that opened since may have taken the cursor back.
-    const Offset done =
-        std::min(sink->delivery.acked(), durable_.sinks[value_of(sink->id)].cursor);
-    std::erase_if(state_of(*sink).skips, [&](const SkipRange& r) { return r.last <= done; });
-  }
-  for (auto& sink : sinks_) settle_sink(*sink);
-  if (known_change_ && durable_at(*known_change_)) become_known();
-  if (hello_ && !hello_->prepared && !session_) prepare_hello();
-  if (hello_ && hello_->prepared && durable_at(hello_->change) && epochs_durable()) welcome();
-}
-
-// How far a sink has come, or is to skip.
-Offset StreamMachine::passed(const SinkState& sink) {
-  Offset through = sink.cursor;
-  for (const SkipRange& skip : sink.skips) {
-    if (skip.first <= through + 1) through = std::max(through, skip.last);
-  }
-  return through;
-}
-
-Offset StreamMachine::watermark_of(const DurableState& state) const {
-  Offset watermark = state.sinks.empty() ? 0 : ~Offset{0};
-  for (std::size_t i = 0; i < state.sinks.size(); ++i) {
-    const SinkState& sink = state.sinks[i];
-    Offset through = passed(sink);
-    if (sink.dropping && through + 1 >= sink.drop_first && (state.open || state.acks == Acks::all)) {
-      // An open-ended drop needs nothing that the journal holds.
-      through = std::max(through, std::min(clean_head_, durable_end_));
-    }
-    watermark = std::min(watermark, through);
-  }
-  // Where the head will be after a crash, at the least.
-  if (!state.open) watermark = std::min(watermark, std::max(state.closed_end, state.checkpoint));
-  // What lies before the opening of coverage was never in the journal (D2).
-  return state.open ? std::max(watermark, state.first - 1) : watermark;
-}
-
-void StreamMachine::trim() {
-  const Offset watermark = watermark_of(durable_);
-  if (watermark <= trimmed_ || journal_down_) return;
-  trimmed_ = watermark;
-  table_.forget_before(watermark);
-  out_->push_back(action::Trim{});
-}
-
 // --- custody ----------------------------------------------------------------------------------
 
 void StreamMachine::settle() {
@@ -440,6 +133,10 @@ void StreamMachine::settle() {
   settle_limits();
   settle_coverage();
   acknowledge();
+  if (known_ && want_.acks != policy_.acks && safe_ >= acks_after_) {
+    want_.acks = policy_.acks;  // nothing that a producer saw acknowledged rests on the weaker one
+    change();
+  }
   flush();
   evict();
   trim();
@@ -508,12 +205,15 @@ Offset StreamMachine::oldest_available() const {
 }
 
 Offset StreamMachine::rewindable() const {
-  const bool in_journal =
-      durable_.open && (cov_ == Coverage::open || cov_ == Coverage::closing);
+  const bool in_journal = durable_.open && (cov_ == Coverage::open || cov_ == Coverage::closing);
   // The journal never goes back before it.
   const Offset watermark = std::max(watermark_written_, std::min(watermark_of(durable_), head_));
-  if (!in_journal) return std::max({window_.first(), want_.closed_end + 1, watermark + 1});
-  return std::max(watermark + 1, std::min(durable_.first, window_.first()));
+  if (!in_journal) {
+    // What the opening batch leaves out would be nowhere after a crash.
+    const Offset first = cov_ == Coverage::opening ? open_first_ : 0;
+    return std::max({window_.first(), want_.closed_end + 1, watermark + 1, first});
+  }
+  return std::max(watermark + 1, durable_.first);
 }
 
 std::optional<Instant> StreamMachine::deadline() const {

@@ -34,11 +34,11 @@ struct CoverageTransition {
 std::span<const CoverageTransition> coverage_transitions();
 std::string_view name_of(Coverage coverage);
 
-inline constexpr Millis kQuietBeforeClosing{1000};   // no reason to journal for so long
-inline constexpr Millis kHandoverLimit{10000};       // for an older session to finish its record
-inline constexpr Millis kLatchPatience{1000};        // then the producer hears of a halt anyway
+inline constexpr Millis kQuietBeforeClosing{1000};  // no reason to journal for so long
+inline constexpr Millis kHandoverLimit{10000};      // for an older session to finish its record
+inline constexpr Millis kLatchPatience{1000};       // then the producer hears of a halt anyway
 inline constexpr Millis kDiskRetry{250};
-inline constexpr Millis kNoOutageBefore{30000};      // after start
+inline constexpr Millis kNoOutageBefore{30000};  // after start
 inline constexpr std::size_t kMaxPendingMarks = 4096;
 inline constexpr std::uint64_t kAppendBytes = std::uint64_t{2} << 20;  // of one commit
 
@@ -99,13 +99,13 @@ class StreamMachine {
     SinkId id;
     const SinkPolicy& policy;
     DeliveryMachine delivery;
-    bool report_waits = false;             // connected, its position not resolved yet
+    bool report_waits = false;  // connected, its position not resolved yet
     std::optional<Position> reported;
-    Offset floor = 0;                      // what the sink is known to have taken by itself
-    bool fresh = false;                    // new to this store: what it reports wins
+    Offset floor = 0;                        // what the sink is known to have taken by itself
+    bool fresh = false;                      // new to this store: what it reports wins
     std::vector<WaitingSkip> waiting_skips;  // told to the delivery once durable
-    std::vector<SkipRange> not_taken;      // skipped, and not safe by other means yet (quorum)
-    bool drop_durable = false;             // the open-ended drop is in the ledger
+    std::vector<SkipRange> not_taken;        // skipped, and not safe by other means yet (quorum)
+    bool drop_durable = false;               // the open-ended drop is in the ledger
     std::uint64_t drop_change = 0;
     std::optional<SkipRange> ending_drop;  // of an open-ended drop, being closed
     std::uint64_t ending_change = 0;
@@ -119,15 +119,15 @@ class StreamMachine {
     std::vector<Answer> answers;
     std::optional<std::uint64_t> locating;
     LossReason locating_for{};
-    bool drop_held = false;                // a lowered limit would drop, and nobody agreed
-    std::optional<Instant> outage_began;   // on the steady clock, pauses taken out
+    bool drop_held = false;               // a lowered limit would drop, and nobody agreed
+    std::optional<Instant> outage_began;  // on the steady clock, pauses taken out
     std::optional<Instant> paused_at;
-    Instant progress_at{};                 // of the last acknowledgement
+    Instant progress_at{};  // of the last acknowledgement
     Offset progress_acked = 0;
-    Millis extra_time{0};                  // an operator's extension
+    Millis extra_time{0};  // an operator's extension
     std::uint64_t extra_bytes = 0;
     bool blocking = false;
-    bool reopen_after_drop = false;        // held while its drop becomes durable
+    bool reopen_after_drop = false;  // held while its drop becomes durable
   };
   struct PendingHello {
     event::HelloCame hello;
@@ -147,7 +147,7 @@ class StreamMachine {
     bool final = false;
   };
 
-  // stream_machine.cc: life, writes, custody
+  // stream_machine.cc: life and custody; stream_writes.cc: writes
   void on(const event::Started&);
   void on(const event::Ticked&);
   void on(const event::StopAsked&);
@@ -268,7 +268,7 @@ class StreamMachine {
   WindowIndex window_;
   std::uint64_t running_bytes_ = 0;  // through head
   Offset head_ = 0;
-  Offset clean_head_ = 0;   // the last record after which no group is unfinished
+  Offset clean_head_ = 0;  // the last record after which no group is unfinished
   bool known_ = false;
   bool started_ = false;
   bool was_clean_ = true;
@@ -281,6 +281,7 @@ class StreamMachine {
   Offset open_first_ = 0;
   std::optional<Instant> quiet_since_;
   Offset safe_ = 0;
+  Offset acks_after_ = 0;  // a stricter `acks` than the stored one is stored once this is safe
   Offset told_safe_ = 0;
   Offset told_taken_ = 0;
   bool blocked_ = false;
@@ -293,13 +294,14 @@ class StreamMachine {
   std::optional<Writing> writing_;
   std::optional<Writing> failed_;  // its outcome is known once the journal is open again
   std::vector<Loss> losses_;
-  std::deque<std::pair<Offset, std::uint64_t>> unsaid_;  // skip blocks, and the changes they wait for
+  std::deque<std::pair<Offset, std::uint64_t>>
+      unsaid_;  // skip blocks, and the changes they wait for
   std::vector<DeadLetterNote> dead_letters_;
   Instant wrote_at_{};
   Offset progress_written_ = ~Offset{0};
   Offset trimmed_ = 0;
   Offset watermark_written_ = 0;  // the highest that a write named, whatever became of it
-  Offset evicted_ = 0;  // what the shell was told of the window
+  Offset evicted_ = 0;            // what the shell was told of the window
   bool journal_down_ = false;
   Instant down_since_{};
   std::optional<WriteOutcome> disk_refused_;
@@ -308,17 +310,17 @@ class StreamMachine {
   std::optional<SessionId> session_;
   std::optional<PendingHello> hello_;
   std::optional<std::uint64_t> known_change_;  // the head is known once this is durable
-  bool discarding_ = false;  // until the record after head comes again
+  bool discarding_ = false;                    // until the record after head comes again
   bool resume_owed_ = false;  // the producer must hear where to go on, even if it heard no Halt
   std::optional<Offset> gap_through_;  // the range after head that nobody sends any more
   bool accept_gap_ = false;
   std::optional<std::uint64_t> resume_after_;  // a change that must be durable before Resume
 
   std::vector<HaltCause> causes_;
-  std::vector<HaltCause> latched_;             // as last written
-  std::optional<std::uint64_t> latch_id_;      // a write under way
+  std::vector<HaltCause> latched_;         // as last written
+  std::optional<std::uint64_t> latch_id_;  // a write under way
   std::vector<HaltCause> latching_;
-  std::optional<Instant> latch_wanted_;        // since when what is written is not what holds
+  std::optional<Instant> latch_wanted_;  // since when what is written is not what holds
   Instant latch_retry_at_{};
   bool told_halt_ = false;
   std::vector<HaltCause> told_causes_;

@@ -52,7 +52,9 @@ void StreamMachine::on(const event::SinkAcked& e) {
   sink.floor = std::max(sink.floor, std::min(sink.delivery.acked(), head_));
 }
 
-void StreamMachine::on(const event::SinkNudged& e) { deliver(sink_of(e.sink), delivery::Reconnect{}); }
+void StreamMachine::on(const event::SinkNudged& e) {
+  deliver(sink_of(e.sink), delivery::Reconnect{});
+}
 
 // The head is known and the sink has said what it holds: where does it go on? (D5)
 void StreamMachine::resolve_report(Sink& sink) {
@@ -80,11 +82,12 @@ void StreamMachine::resolve_report(Sink& sink) {
                             "): point it at the right destination, or reset it");
     }
     if (held.epoch != 0) {
-      out_->push_back(action::Note{sink.id,
-                                   "holds " + to_string(held) +
-                                       ", of an epoch older than the journal knows: going on from " +
-                                       to_string(table_.position_of(sink.delivery.acked())),
-                                   false});
+      out_->push_back(
+          action::Note{sink.id,
+                       "holds " + to_string(held) +
+                           ", of an epoch older than the journal knows: going on from " +
+                           to_string(table_.position_of(sink.delivery.acked())),
+                       false});
     }
     return position(sink, sink.delivery.acked());
   }
@@ -112,9 +115,9 @@ void StreamMachine::resolve_report(Sink& sink) {
     return position(sink, sink.delivery.acked());
   }
   if (*offset > head_) {
-    out_->push_back(action::Note{sink.id,
-                                 "is ahead, at " + to_string(held) + ": what it holds is not sent again",
-                                 false});
+    sink.not_taken.push_back({head_ + 1, *offset, LossReason::crash});  // it may have skipped some
+    out_->push_back(action::Note{
+        sink.id, "is ahead, at " + to_string(held) + ": what it holds is not sent again", false});
   }
   sink.floor = std::max(sink.floor, *offset);
   position(sink, std::max(*offset, sink.delivery.acked()));
@@ -244,8 +247,8 @@ void StreamMachine::on(const event::SinkReset& e) {
     passed = took;
   }
   state.skips.clear();
-  // It goes on from a place that it has reached, and what lies between there and the first record to
-  // come is told to it as a skip.
+  // It goes on from a place that it has reached, and what lies between there and the first record
+  // to come is told to it as a skip.
   state.cursor = sink.restart_at = std::min(target, took);
   const Offset goes_on = std::max(target, std::min(available, head_));
   if (const Offset kept = std::min(target, passed); goes_on > kept) {
@@ -255,8 +258,8 @@ void StreamMachine::on(const event::SinkReset& e) {
   state.parked.clear();
   sink.floor = state.cursor;
   sink.restart_change = change();
-  sink.answers.push_back({*sink.restart_change, e.request,
-                          "goes on after " + to_string(table_.position_of(goes_on))});
+  sink.answers.push_back(
+      {*sink.restart_change, e.request, "goes on after " + to_string(table_.position_of(goes_on))});
 }
 
 void StreamMachine::add_skip(Sink& sink, SkipRange range) {
@@ -301,8 +304,8 @@ void StreamMachine::settle_sink(Sink& sink) {
   if (sink.restart_change && durable_at(*sink.restart_change)) {
     sink.restart_change.reset();
     const BlockInfo* block = window_.find(sink.restart_at);
-    const std::uint64_t running = block != nullptr ? block->running_at(sink.restart_at)
-                                                   : sink.delivery.running_acked();
+    const std::uint64_t running =
+        block != nullptr ? block->running_at(sink.restart_at) : sink.delivery.running_acked();
     restart(sink, sink.restart_at, running);
   }
   // The machine of a sink that is being moved takes them up when it starts anew.

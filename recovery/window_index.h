@@ -17,8 +17,8 @@ struct BlockInfo {
   std::uint64_t running_bytes = 0;  // through `last`
   Instant arrived{};
   WallMs received = 0;
-  bool ends_clean = true;       // no group or record is unfinished after it
-  bool inside_record = false;   // a multi-part record is unfinished after it
+  bool ends_clean = true;      // no group or record is unfinished after it
+  bool inside_record = false;  // a multi-part record is unfinished after it
 
   // The running byte count through `offset`, interpolated inside the block.
   std::uint64_t running_at(Offset offset) const {
