@@ -347,7 +347,13 @@ std::uint64_t Producer::in_flight() const {
   }
   while (at < next_) {
     const Record* record = script_.known(at);
-    if (record == nullptr) break;
+    if (record == nullptr) {  // the end of an epoch that it never heard of
+      const auto epoch = std::ranges::upper_bound(script_.epochs(), at.epoch, {},
+                                                  &Script::Epoch::number);
+      if (epoch == script_.epochs().end()) break;
+      at = {epoch->number, 1};
+      continue;
+    }
     bytes += record->info.bytes;
     at = script_.after(at);
   }

@@ -41,7 +41,6 @@ void Journal::apply(const Commit& commit) {
       // An epoch that opens over records which are gone gives their offsets other positions.
       require(entry.first <= at->first || entry.first.epoch != at->first.epoch,
               "a ledger entry lost its beginning:", entry.id);
-      require(at->growing || entry.last >= at->last, "a ledger entry shrank:", entry.id);
       *at = entry;
     } else {
       ledger_.insert(at, entry);
