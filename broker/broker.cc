@@ -132,9 +132,9 @@ std::optional<Error> Broker::open_journal() {
         log::info("journal has room again");
         fan_out([](Stream& stream) { stream.disk_has_room(); });
       } else {
-        log::warning("journal takes no more records",
-                     {{"why", outcome == journal::Outcome::min_free ? "min_free_disk is reached"
-                                                                    : "max_disk_bytes is reached"}});
+        log::warning("journal takes no more records", {{"why", outcome == journal::Outcome::min_free
+                                                                   ? "min_free_disk is reached"
+                                                                   : "max_disk_bytes is reached"}});
       }
     });
   };
@@ -191,9 +191,8 @@ std::optional<Error> Broker::make_streams() {
   for (std::size_t i = 0; i < threads; ++i) reactors_.push_back(std::make_unique<Reactor>());
   for (std::size_t i = 0; i < config_.streams.size(); ++i) {
     streams_.push_back(std::make_shared<Stream>(
-        reactors_[i % threads]->io,
-        Stream::Setup{config_.streams[i], std::move(policies[i]), *journal_, metrics_,
-                      ingress_probe_}));
+        reactors_[i % threads]->io, Stream::Setup{config_.streams[i], std::move(policies[i]),
+                                                  *journal_, metrics_, ingress_probe_}));
   }
   return std::nullopt;
 }
@@ -243,7 +242,8 @@ void Broker::open_ingress() {
   log::info("ready", {{"version", kVersion}, {"streams", streams_.size()}});
 }
 
-// --- while it runs --------------------------------------------------------------------------------
+// --- while it runs
+// --------------------------------------------------------------------------------
 
 std::optional<wire::Refusal> Broker::check_hello(const v1::Hello& hello) const {
   if (find_stream(hello.stream()) == nullptr) {
@@ -324,7 +324,8 @@ void Broker::sample_journal() {
   journal_probe_.sampled(sample);
 }
 
-// --- stop -----------------------------------------------------------------------------------------
+// --- stop
+// -----------------------------------------------------------------------------------------
 
 void Broker::watch_signals() {
   signals_.add(SIGTERM);

@@ -1,10 +1,10 @@
 // Broker: the process. Journal, streams on their reactors, listeners, the admin server, signals.
 //
-// Operation: start() opens the journal, brings its streams in line with the configuration and begins;
-// run() serves until stop() or a signal. The first SIGTERM or SIGINT stops in order, within
+// Operation: start() opens the journal, brings its streams in line with the configuration and
+// begins; run() serves until stop() or a signal. The first SIGTERM or SIGINT stops in order, within
 // stop_timeout; the second ends the process at once.
-// Concurrency: run() is the control thread: signals, listeners up to Hello, the admin server, gauges.
-// Each stream lives on one reactor thread. Nothing but messages passes between them.
+// Concurrency: run() is the control thread: signals, listeners up to Hello, the admin server,
+// gauges. Each stream lives on one reactor thread. Nothing but messages passes between them.
 #pragma once
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -98,7 +98,8 @@ class Broker {
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::unique_ptr<journal::Journal> journal_;
   std::vector<std::shared_ptr<Stream>> streams_;
-  std::map<std::string, std::vector<std::string>> tokens_;  // of a stream; none: no token is asked for
+  std::map<std::string, std::vector<std::string>>
+      tokens_;  // of a stream; none: no token is asked for
   std::vector<Plan> plans_;
   std::unique_ptr<AdminServer> admin_;
   std::unique_ptr<Ingress> ingress_;

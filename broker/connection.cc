@@ -24,8 +24,8 @@ void Connection::read() {
       asio::buffer(room.data(), room.size()),
       [self = shared_from_this()](error_code error, std::size_t bytes) {
         if (self->closed_ || self->ending_) return;
-        if (error) return self->fail(error == asio::error::eof ? "closed by the peer"
-                                                                : error.message());
+        if (error)
+          return self->fail(error == asio::error::eof ? "closed by the peer" : error.message());
         self->reader_.commit(bytes);
         if (self->handler_ != nullptr) self->handler_->on_bytes();
         if (!self->closed_ && !self->ending_ && self->handler_ != nullptr) self->read();

@@ -1,16 +1,17 @@
-// Connection: one producer's socket with frames cut out of it and a bounded queue of what goes back.
+// Connection: one producer's socket with frames cut out of it and a bounded queue of what goes
+// back.
 //
-// Operation: start() reads until an error; Handler::on_bytes() comes after each read, and takes frames
-// from reader(). send() queues. farewell() sends a last frame, then waits a moment for the peer to
-// have read it: closing with unread input would make the kernel throw the last frame away.
+// Operation: start() reads until an error; Handler::on_bytes() comes after each read, and takes
+// frames from reader(). send() queues. farewell() sends a last frame, then waits a moment for the
+// peer to have read it: closing with unread input would make the kernel throw the last frame away.
 // Concurrency: one thread, that of its io_context. Lifetime: keeps itself alive while something is
 // under way; a handler that goes away calls close_unless_parting() first.
 #pragma once
 
+#include <array>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <array>
 #include <chrono>
 #include <memory>
 #include <string>

@@ -75,7 +75,8 @@ struct Ingress::Shared {
   bool stopped = false;
 };
 
-// --- until Hello ----------------------------------------------------------------------------------
+// --- until Hello
+// ----------------------------------------------------------------------------------
 
 class Ingress::Handshake final : public Connection::Handler,
                                  public std::enable_shared_from_this<Handshake> {
@@ -98,9 +99,9 @@ class Ingress::Handshake final : public Connection::Handler,
 
   void refuse(const wire::Refusal& refusal) {
     if (done_) return;
-    log::warning("producer refused", {{"address", address_},
-                                      {"code", wire::name_of(refusal.code)},
-                                      {"why", refusal.text}});
+    log::warning(
+        "producer refused",
+        {{"address", address_}, {"code", wire::name_of(refusal.code)}, {"why", refusal.text}});
     shared_->probe.rejected(wire::name_of(refusal.code));
     connection_->farewell(wire::encode_reject(refusal));
     finish();
@@ -117,8 +118,8 @@ class Ingress::Handshake final : public Connection::Handler,
     if (!frame->has_hello()) return refuse({RejectCode::malformed, "the first frame is not Hello"});
     const v1::Hello& hello = frame->hello();
     if (hello.min_version() > wire::kVersion || hello.max_version() < wire::kVersion) {
-      return refuse({RejectCode::unsupported_version, "this broker speaks only version " +
-                                                          std::to_string(wire::kVersion)});
+      return refuse({RejectCode::unsupported_version,
+                     "this broker speaks only version " + std::to_string(wire::kVersion)});
     }
     if (const auto refusal = shared_->check(hello)) return refuse(*refusal);
     Introduction introduction;
@@ -151,7 +152,8 @@ class Ingress::Handshake final : public Connection::Handler,
   bool done_ = false;
 };
 
-// --- listeners ------------------------------------------------------------------------------------
+// --- listeners
+// ------------------------------------------------------------------------------------
 
 class Ingress::Listener : public std::enable_shared_from_this<Listener> {
  public:
@@ -163,16 +165,17 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
 
   Result<config::Address> listen(const config::Ingress& ingress) {
     return ingress.listen.kind == config::Address::Kind::unix_socket ? listen_unix(ingress)
-                                                                      : listen_tcp(ingress.listen);
+                                                                     : listen_tcp(ingress.listen);
   }
 
   void accept() {
-    acceptor_.async_accept([self = shared_from_this()](error_code error, Connection::Socket socket) {
-      if (self->shared_->stopped) return;
-      if (error) return self->pause(error);
-      self->take(std::move(socket));
-      self->accept();
-    });
+    acceptor_.async_accept(
+        [self = shared_from_this()](error_code error, Connection::Socket socket) {
+          if (self->shared_->stopped) return;
+          if (error) return self->pause(error);
+          self->take(std::move(socket));
+          self->accept();
+        });
   }
 
   void stop() {
@@ -191,7 +194,8 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
       return Error{to_string(address) + " cannot be resolved: " + error.message()};
     }
     const asio::ip::tcp::endpoint endpoint = found.begin()->endpoint();
-    if (auto failed = bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint))) {
+    if (auto failed =
+            bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint))) {
       return Error{to_string(address) + ": " + *failed};
     }
     config::Address bound = address;
@@ -214,7 +218,8 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
     const asio::local::stream_protocol::endpoint endpoint(path);
     // Nobody may connect before the permissions are what was configured.
     const mode_t mask = ::umask(0177);
-    const auto failed = bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint));
+    const auto failed =
+        bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint));
     ::umask(mask);
     if (failed) return Error{path + ": " + *failed};
     path_ = path;
@@ -250,8 +255,7 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
     error_code gone;
     socket.local_endpoint(gone);
     if (gone) return;
-    const auto handshake =
-        std::make_shared<Handshake>(shared_, std::move(socket), std::move(slot));
+    const auto handshake = std::make_shared<Handshake>(shared_, std::move(socket), std::move(slot));
     shared_->handshakes.insert(handshake);
     if (full) return handshake->refuse({RejectCode::busy, "too many connections"});
     handshake->start();

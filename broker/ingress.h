@@ -1,11 +1,12 @@
 // Ingress: the listeners for producers, and each connection until it has said Hello.
 //
-// Operation: listen() for each address, then connections are accepted until stop(). A connection has
-// kHelloLimit to say Hello with a stream that exists and a token that fits; then it is handed on as an
-// Introduction, without its socket ever being read by two threads. Otherwise it gets a Reject.
+// Operation: listen() for each address, then connections are accepted until stop(). A connection
+// has kHelloLimit to say Hello with a stream that exists and a token that fits; then it is handed
+// on as an Introduction, without its socket ever being read by two threads. Otherwise it gets a
+// Reject.
 // Concurrency: one thread, that of its io_context. Introductions leave on that thread.
-// Lifetime: the io_context must outlive it. A connection that was handed on counts against the limit
-// of its listener while Introduction::slot lives.
+// Lifetime: the io_context must outlive it. A connection that was handed on counts against the
+// limit of its listener while Introduction::slot lives.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

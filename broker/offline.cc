@@ -148,15 +148,16 @@ Result<std::vector<Obstacle>> find_obstacles(const config::Config& config) {
         obstacles.push_back(
             {stream->name, sink.name,
              "no longer configured, but " + std::to_string(recovered.end - passed(sink)) +
-                 " records still wait for it: configure it again, or `spillway sink forget " + name +
-                 " --accept-drop`, or `spillway sink rename " + name + " NEW`"});
+                 " records still wait for it: configure it again, or `spillway sink forget " +
+                 name + " --accept-drop`, or `spillway sink rename " + name + " NEW`"});
       }
       if (now == nullptr || sink.identity.empty()) continue;
       if (const std::string identity = config::sink_identity(*now); identity != sink.identity) {
-        obstacles.push_back({stream->name, sink.name,
-                             "was " + sink.identity + " and is now " + identity +
-                                 ": its cursor belongs to the old destination; `spillway sink reset " +
-                                 name + "` takes it over, or give the new one a name of its own"});
+        obstacles.push_back(
+            {stream->name, sink.name,
+             "was " + sink.identity + " and is now " + identity +
+                 ": its cursor belongs to the old destination; `spillway sink reset " + name +
+                 "` takes it over, or give the new one a name of its own"});
       }
     }
   }
@@ -194,7 +195,7 @@ Result<std::string> forget_sink(const config::Config& config, const std::string&
   std::erase_if((*edit)->state.sinks, [&](const SinkState& s) { return s.name == sink; });
   if (const auto error = (*edit)->commit()) return *error;
   return done("sink " + sink + " of stream " + stream + " is forgotten; " + std::to_string(count) +
-         " records were let go");
+              " records were let go");
 }
 
 Result<std::string> rename_sink(const config::Config& config, const std::string& stream,
@@ -209,7 +210,7 @@ Result<std::string> rename_sink(const config::Config& config, const std::string&
   stored->name = new_name;
   if (const auto error = (*edit)->commit()) return *error;
   return done("sink " + sink + " of stream " + stream + " is now " + new_name +
-         "; 0 records were let go");
+              "; 0 records were let go");
 }
 
 Result<std::string> reset_sink(const config::Config& config, const std::string& stream,
@@ -227,9 +228,9 @@ Result<std::string> reset_sink(const config::Config& config, const std::string& 
   if (stored == nullptr) return no_such_sink(stream, sink);
   DurableState& state = (*edit)->state;
   const Offset end = state.open ? (*edit)->recovered.end : state.closed_end;
-  const Offset begin =
-      state.open ? std::max((*edit)->recovered.watermark, state.first - std::min<Offset>(state.first, 1))
-                 : state.closed_end;
+  const Offset begin = state.open ? std::max((*edit)->recovered.watermark,
+                                             state.first - std::min<Offset>(state.first, 1))
+                                  : state.closed_end;
   if (!from && sink_config->start_at.kind == config::StartAt::Kind::position) {
     from = sink_config->start_at.position;
   }
@@ -253,8 +254,8 @@ Result<std::string> reset_sink(const config::Config& config, const std::string& 
   *stored = std::move(fresh);
   if (const auto error = (*edit)->commit()) return *error;
   return done("sink " + sink + " of stream " + stream + " goes on after " +
-         to_string(recovery::EpochTable(state.epochs).position_of(target)) + "; " +
-         std::to_string(count) + " records were let go");
+              to_string(recovery::EpochTable(state.epochs).position_of(target)) + "; " +
+              std::to_string(count) + " records were let go");
 }
 
 }  // namespace spillway::broker::offline

@@ -67,8 +67,8 @@ recovery::StreamPolicy policy_of(const config::Stream& stream, const config::Jou
   policy.window_bytes = stream.window_bytes;
   policy.spill_after = stream.spill_after;
   policy.checkpoint_interval = stream.checkpoint_interval;
-  policy.on_gap = stream.on_gap == config::OnGap::halt ? recovery::OnGap::halt
-                                                       : recovery::OnGap::record;
+  policy.on_gap =
+      stream.on_gap == config::OnGap::halt ? recovery::OnGap::halt : recovery::OnGap::record;
   policy.journal_timeout = journal.journal_timeout;
   policy.seed = seed;
   for (const config::Sink& sink : stream.sinks) policy.sinks.push_back(policy_of(sink));

@@ -1,7 +1,7 @@
 #include "broker/producer_session.h"
 
-#include <boost/asio/post.hpp>
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <utility>
 
 #include "base/invariant.h"
@@ -57,8 +57,8 @@ ProducerSession::ProducerSession(asio::io_context& io, Introduction introduction
       io_(io),
       watch_timer_(io) {
   introduction.reader.set_max_frame_bytes(wire::kDefaultMaxFrameBytes);
-  connection_ = std::make_shared<Connection>(adopt(io, introduction),
-                                             std::move(introduction.reader), *this);
+  connection_ =
+      std::make_shared<Connection>(adopt(io, introduction), std::move(introduction.reader), *this);
 }
 
 void ProducerSession::start() {
@@ -222,7 +222,8 @@ void ProducerSession::resume(Position held) {
   send(frame);
 }
 
-// --- how it ends ----------------------------------------------------------------------------------
+// --- how it ends
+// ----------------------------------------------------------------------------------
 
 void ProducerSession::refuse(const wire::Refusal& refusal) {
   if (ended_) return;
@@ -232,9 +233,7 @@ void ProducerSession::refuse(const wire::Refusal& refusal) {
   end(refusal.text);
 }
 
-void ProducerSession::reject(RejectCode code, std::string text) {
-  refuse({code, std::move(text)});
-}
+void ProducerSession::reject(RejectCode code, std::string text) { refuse({code, std::move(text)}); }
 
 void ProducerSession::finish(RejectCode code, std::string text) {
   finish_with_ = wire::Refusal{code, std::move(text)};

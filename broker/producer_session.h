@@ -1,9 +1,10 @@
 // ProducerSession: one producer that has said Hello, from there to its end.
 //
-// Operation: checks batches, joins those that came in together, and hands them to the stream; carries
-// out what the stream says to producers. Acknowledgements are coalesced: at most one is on its way.
-// Concurrency: the reactor thread of its stream. Lifetime: owned by the stream, which must outlive it
-// or call detach(); it says session_ended() exactly once, whoever ended it.
+// Operation: checks batches, joins those that came in together, and hands them to the stream;
+// carries out what the stream says to producers. Acknowledgements are coalesced: at most one is on
+// its way.
+// Concurrency: the reactor thread of its stream. Lifetime: owned by the stream, which must outlive
+// it or call detach(); it says session_ended() exactly once, whoever ended it.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -44,8 +45,8 @@ struct Introduction {
   int descriptor = -1;
   wire::FrameReader reader;
   v1::Hello hello;
-  std::string address;          // for people
-  std::shared_ptr<void> slot;   // counts it as a connection of its listener while it lives
+  std::string address;         // for people
+  std::shared_ptr<void> slot;  // counts it as a connection of its listener while it lives
 };
 
 class ProducerSession final : public Connection::Handler,

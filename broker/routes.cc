@@ -39,8 +39,10 @@ Stream::Reply answer(const Responder& respond) {
 }  // namespace
 
 void Broker::add_routes() {
-  admin_->route("GET", "/metrics", [this](HttpRequest, Responder respond) { serve_metrics(respond); });
-  admin_->route("GET", "/healthz", [](HttpRequest, Responder respond) { respond(plain(200, "ok\n")); });
+  admin_->route("GET", "/metrics",
+                [this](HttpRequest, Responder respond) { serve_metrics(respond); });
+  admin_->route("GET", "/healthz",
+                [](HttpRequest, Responder respond) { respond(plain(200, "ok\n")); });
   admin_->route("GET", "/readyz", [this](HttpRequest, Responder respond) {
     respond(ready_ ? plain(200, "ready\n") : plain(503, stopping_ ? "stopping\n" : "starting\n"));
   });
@@ -55,9 +57,8 @@ void Broker::add_routes() {
   add_command("pause", recovery::SinkCommand::pause);
   add_command("resume", recovery::SinkCommand::resume);
   add_command("reconnect", recovery::SinkCommand::reconnect);
-  admin_->route("POST", sink + "reset", [this](HttpRequest request, Responder respond) {
-    reset_sink(request, respond);
-  });
+  admin_->route("POST", sink + "reset",
+                [this](HttpRequest request, Responder respond) { reset_sink(request, respond); });
   admin_->route("POST", "/api/v1/streams/{stream}/halt/clear",
                 [this](HttpRequest request, Responder respond) { clear_halt(request, respond); });
 }
@@ -75,24 +76,24 @@ void Broker::serve_status(const Responder& respond) {
   report->version = kVersion;
   report->streams.resize(streams_.size());
   // Each stream fills its own element, and the last one is done before any is read.
-  gather(
-      [report](Stream& stream, std::size_t index) { report->streams[index] = stream.status(); },
-      [this, respond, report] {
-        const auto uptime = std::chrono::steady_clock::now() - started_at_;
-        report->uptime_seconds = std::chrono::duration<double>(uptime).count();
-        report->ready = ready_;
-        report->stopping = stopping_;
-        const journal::Stats stats = journal_->stats();
-        report->journal.disk_bytes = stats.disk_bytes;
-        report->journal.max_disk_bytes = stats.max_disk_bytes;
-        report->journal.free_bytes = stats.free_bytes;
-        report->journal.min_free_disk = config_.journal.min_free_disk;
-        report->journal.failing = stats.failing;
-        report->journal.last_error = stats.last_error;
-        const double left = disk_forecast_.seconds_until(static_cast<double>(stats.max_disk_bytes));
-        if (left < metrics::kNever) report->journal.exhaustion_seconds = left;
-        respond({200, json::serialize(to_json(*report)) + "\n"});
-      });
+  gather([report](Stream& stream, std::size_t index) { report->streams[index] = stream.status(); },
+         [this, respond, report] {
+           const auto uptime = std::chrono::steady_clock::now() - started_at_;
+           report->uptime_seconds = std::chrono::duration<double>(uptime).count();
+           report->ready = ready_;
+           report->stopping = stopping_;
+           const journal::Stats stats = journal_->stats();
+           report->journal.disk_bytes = stats.disk_bytes;
+           report->journal.max_disk_bytes = stats.max_disk_bytes;
+           report->journal.free_bytes = stats.free_bytes;
+           report->journal.min_free_disk = config_.journal.min_free_disk;
+           report->journal.failing = stats.failing;
+           report->journal.last_error = stats.last_error;
+           const double left =
+               disk_forecast_.seconds_until(static_cast<double>(stats.max_disk_bytes));
+           if (left < metrics::kNever) report->journal.exhaustion_seconds = left;
+           respond({200, json::serialize(to_json(*report)) + "\n"});
+         });
 }
 
 void Broker::command_sink(const HttpRequest& request, const Responder& respond,

@@ -21,7 +21,8 @@ inline constexpr std::uint64_t kRunBytes = std::uint64_t{64} << 10;
 class Run {
  public:
   bool empty() const { return views_.empty(); }
-  // Whether a batch may join: it follows in the same epoch, neither is a skip, and it is not too much.
+  // Whether a batch may join: it follows in the same epoch, neither is a skip, and it is not too
+  // much.
   bool fits(const wire::BatchView& batch) const;
   // Requires fits(). `shapes` and `mark` as scan_records() filled them.
   void append(const wire::BatchView& batch, std::span<const wire::RecordShape> shapes,

@@ -1,5 +1,5 @@
-// What a stream stores, to bytes and back. The journal and the latch file keep the bytes; their shape
-// is broker/state.proto.
+// What a stream stores, to bytes and back. The journal and the latch file keep the bytes; their
+// shape is broker/state.proto.
 #pragma once
 
 #include <cstdint>

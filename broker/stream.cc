@@ -50,12 +50,11 @@ Stream::Stream(asio::io_context& io, Setup setup)
       name_(config_.name),
       journal_(setup.journal),
       ingress_(setup.ingress),
-      probe_(setup.metrics,
-             {name_,
-              config_.acks == config::Acks::all    ? "all"
-              : config_.acks == config::Acks::none ? "none"
-                                                   : "quorum",
-              config_.window_bytes}),
+      probe_(setup.metrics, {name_,
+                             config_.acks == config::Acks::all    ? "all"
+                             : config_.acks == config::Acks::none ? "none"
+                                                                  : "quorum",
+                             config_.window_bytes}),
       machine_(std::move(setup.policy)),
       timer_(io) {
   for (std::size_t i = 0; i < config_.sinks.size(); ++i) {
@@ -73,8 +72,7 @@ recovery::Now Stream::now() const {
   using std::chrono::floor;
   recovery::Now now;
   now.steady = floor<recovery::Millis>(std::chrono::steady_clock::now());
-  now.wall =
-      floor<recovery::Millis>(std::chrono::system_clock::now()).time_since_epoch().count();
+  now.wall = floor<recovery::Millis>(std::chrono::system_clock::now()).time_since_epoch().count();
   return now;
 }
 

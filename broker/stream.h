@@ -1,8 +1,9 @@
-// Stream: the shell around one StreamMachine. It turns what sockets, sinks, the journal and operators
-// say into events, and carries out the machine's actions in order.
+// Stream: the shell around one StreamMachine. It turns what sockets, sinks, the journal and
+// operators say into events, and carries out the machine's actions in order.
 //
-// Operation: start(), then welcome producers with introduce(); stop() once, which answers when all is
-// as safe as it can be. Everything that happens passes handle(): one event at a time, never nested.
+// Operation: start(), then welcome producers with introduce(); stop() once, which answers when all
+// is as safe as it can be. Everything that happens passes handle(): one event at a time, never
+// nested.
 // Concurrency: everything on its io_context's one thread, but for what says otherwise. Journal
 // completions are posted there.
 // Lifetime: the journal and the metrics must outlive it; shared, because what it has asked for
@@ -42,12 +43,12 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   Stream(boost::asio::io_context& io, Setup setup);
   ~Stream() override;
 
-  const std::string& name() const { return name_; }                 // from any thread
-  boost::asio::io_context& io() { return io_; }                     // from any thread
-  const config::Stream& config() const { return config_; }          // from any thread
+  const std::string& name() const { return name_; }         // from any thread
+  boost::asio::io_context& io() { return io_; }             // from any thread
+  const config::Stream& config() const { return config_; }  // from any thread
 
-  // `recovered` as the journal opened, `state` as plan_start() made it. Reads what it needs to know of
-  // the backlog, then begins to connect sinks; `done` when producers may come.
+  // `recovered` as the journal opened, `state` as plan_start() made it. Reads what it needs to know
+  // of the backlog, then begins to connect sinks; `done` when producers may come.
   void start(journal::Recovered recovered, recovery::DurableState state,
              std::vector<recovery::HaltCause> latched, std::function<void()> done);
   // Makes safe what is not, says Goodbye, stops the sinks.
@@ -68,7 +69,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
 
   bool halted() const { return machine_.halted(); }
   StreamStatus status() const;
-  void sample();  // sets the gauges
+  void sample();  // sets the gauges, forgets dead letters that are durable
 
  private:
   // What one sink says, told to the stream with the sink's name.
@@ -103,11 +104,12 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
     std::unique_ptr<Sink> sink;
     Attempt attempt{};
     bool connected = false;
-    bool retrying = false;          // an attempt has been made before
-    std::optional<std::uint64_t> closing;  // records unacknowledged when we closed; the why comes next
+    bool retrying = false;  // an attempt has been made before
+    std::optional<std::uint64_t>
+        closing;  // records unacknowledged when we closed; the why comes next
     std::deque<Sent> in_flight;
     std::uint64_t read_id = 0;
-    std::vector<BlockPtr> read;     // what the journal returned for it
+    std::vector<BlockPtr> read;  // what the journal returned for it
     std::vector<DeadRecord> dead;
     std::optional<SinkStatus::LastError> last_error;
     std::uint64_t attempts = 0;
@@ -198,7 +200,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   Window window_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::map<SessionId, std::shared_ptr<ProducerSession>> sessions_;
-  SessionId producer_{};            // the one that was welcomed last
+  SessionId producer_{};                // the one that was welcomed last
   std::uint64_t generation_asked_ = 0;  // by the newest Hello
   std::map<std::uint64_t, Reply> replies_;
   std::uint64_t next_request_ = 1;
@@ -207,8 +209,8 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   std::optional<recovery::Instant> armed_;
   std::deque<recovery::Event> queue_;
   std::vector<recovery::Action> actions_;
-  const Run* run_ = nullptr;        // the batches at hand
-  std::optional<Position> fork_;    // found in them
+  const Run* run_ = nullptr;      // the batches at hand
+  std::optional<Position> fork_;  // found in them
   bool stepping_ = false;
   recovery::WallMs stepped_at_ = 0;
 

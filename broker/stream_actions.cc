@@ -151,11 +151,12 @@ void Stream::on(action::Write& a) {
   for (const recovery::Loss& loss : a.losses) commit.ledger.push_back(ledger_entry(loss));
   add_dead_letters(a, commit);
   commit.use_group_reserve = a.use_group_reserve;
-  journal_.commit(std::move(commit), [self = shared_from_this(), id = a.id](journal::Outcome outcome) {
-    asio::post(self->io_, [self, id, outcome] {
-      self->handle(recovery::event::Written{id, outcome_of(outcome)});
-    });
-  });
+  journal_.commit(std::move(commit),
+                  [self = shared_from_this(), id = a.id](journal::Outcome outcome) {
+                    asio::post(self->io_, [self, id, outcome] {
+                      self->handle(recovery::event::Written{id, outcome_of(outcome)});
+                    });
+                  });
 }
 
 journal::LedgerEntry Stream::ledger_entry(const recovery::Loss& loss) const {
@@ -195,13 +196,12 @@ void Stream::on(action::WriteLatch& a) {
 }
 
 void Stream::on(action::Read& a) {
-  journal_.read(
-      name_, a.from, a.through, a.max_bytes,
-      [self = shared_from_this(), sink = a.sink, id = a.id](journal::ReadResult result) {
-        asio::post(self->io_, [self, sink, id, result = std::move(result)]() mutable {
-          self->read_done(self->slot_of(sink), id, std::move(result));
-        });
-      });
+  journal_.read(name_, a.from, a.through, a.max_bytes,
+                [self = shared_from_this(), sink = a.sink, id = a.id](journal::ReadResult result) {
+                  asio::post(self->io_, [self, sink, id, result = std::move(result)]() mutable {
+                    self->read_done(self->slot_of(sink), id, std::move(result));
+                  });
+                });
 }
 
 void Stream::read_done(Slot& slot, std::uint64_t id, journal::ReadResult result) {
@@ -345,8 +345,7 @@ void Stream::on(action::Moved& a) {
   }
   const recovery::Now at = now();
   if (a.from == recovery::State::replaying && slot.replaying_since) {
-    const double seconds =
-        std::chrono::duration<double>(at.steady - *slot.replaying_since).count();
+    const double seconds = std::chrono::duration<double>(at.steady - *slot.replaying_since).count();
     const bool done = a.to == recovery::State::live;
     slot.probe.replay_ended(
         done ? metrics::ReplayResult::completed : metrics::ReplayResult::interrupted, seconds);

@@ -74,8 +74,7 @@ void Stream::sink_connected(Slot& slot, Attempt attempt, std::optional<Position>
   slot.last_error.reset();
   slot.probe.connected();
   if (held) {
-    log::info("sink connected",
-              {{"stream", name_}, {"sink", slot.config.name}, {"holds", *held}});
+    log::info("sink connected", {{"stream", name_}, {"sink", slot.config.name}, {"holds", *held}});
     const auto offset = machine_.epochs().offset_of(*held);
     const Offset acked = machine_.delivery(slot.id).acked();
     if (offset && *offset > acked) slot.probe.duplicates_dropped(*offset - acked);
@@ -154,10 +153,7 @@ void Stream::sink_rejected(Slot& slot, Attempt attempt, Offset first, Offset las
   event.reason = text;
   if (BlockPtr record = find_sent(slot, first, last)) {
     event.bytes = record->bytes();
-    std::erase_if(slot.dead, [&](const DeadRecord& dead) {
-      return dead.last <= machine_.durable().sinks[value_of(slot.id)].cursor ||
-             dead.first == first;
-    });
+    std::erase_if(slot.dead, [&](const DeadRecord& dead) { return dead.first == first; });
     slot.dead.push_back({first, last, std::move(record)});
   }
   log::warning("sink refused a record for good", {{"stream", name_},

@@ -1,4 +1,5 @@
-// How a stream learns what its journal holds for each sink, and how it meets a journal that was reopened.
+// How a stream learns what its journal holds for each sink, and how it meets a journal that was
+// reopened.
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <utility>
@@ -15,11 +16,12 @@ namespace {
 constexpr std::chrono::milliseconds kReadRetry{200};
 }  // namespace
 
-// The journal is read once for its last block, then once for each sink at the record after its cursor.
+// The journal is read once for its last block, then once for each sink at the record after its
+// cursor.
 struct Stream::Starting {
   recovery::event::Started event;
   std::function<void()> done;
-  std::size_t next = 0;     // 0: the end of the journal; else sink next - 1
+  std::size_t next = 0;  // 0: the end of the journal; else sink next - 1
   asio::steady_timer retry;
 
   explicit Starting(asio::io_context& io) : retry(io) {}

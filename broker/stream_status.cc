@@ -12,7 +12,8 @@ double seconds(recovery::Millis duration) {
 }
 
 double age_seconds(const recovery::Now& at, recovery::WallMs since) {
-  return since == 0 ? 0 : static_cast<double>(std::max<recovery::WallMs>(0, at.wall - since)) / 1000;
+  return since == 0 ? 0
+                    : static_cast<double>(std::max<recovery::WallMs>(0, at.wall - since)) / 1000;
 }
 
 template <class T>
@@ -172,10 +173,12 @@ void Stream::sample() {
 }
 
 void Stream::sample_sink(Slot& slot, const recovery::Now& at) {
+  const Offset cursor = machine_.durable().sinks[value_of(slot.id)].cursor;
+  std::erase_if(slot.dead, [cursor](const DeadRecord& dead) { return dead.last <= cursor; });
   const auto& delivery = machine_.delivery(slot.id);
   const auto backlog = machine_.backlog(slot.id);
   metrics::SinkSample sample;
-  sample.cursor = position_of(machine_.durable().sinks[value_of(slot.id)].cursor);
+  sample.cursor = position_of(cursor);
   sample.lag_records = backlog.records;
   sample.lag_bytes = backlog.bytes;
   sample.lag_seconds = age_seconds(at, backlog.oldest_received);
@@ -192,7 +195,8 @@ void Stream::sample_sink(Slot& slot, const recovery::Now& at) {
   if (slot.replaying_since) {
     sample.replay_remaining_records = backlog.records;
     const double elapsed = seconds(at.steady - *slot.replaying_since);
-    const auto replayed = static_cast<double>(delivery.acked() - std::min(delivery.acked(), slot.replay_from));
+    const auto replayed =
+        static_cast<double>(delivery.acked() - std::min(delivery.acked(), slot.replay_from));
     if (elapsed > 0 && replayed > 0) {
       sample.replay_eta_seconds = static_cast<double>(backlog.records) / (replayed / elapsed);
     }

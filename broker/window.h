@@ -1,5 +1,5 @@
-// Window: the blocks of a stream's in-memory tail. The machine's WindowIndex knows the same blocks by
-// size; this one has their bytes.
+// Window: the blocks of a stream's in-memory tail. The machine's WindowIndex knows the same blocks
+// by size; this one has their bytes.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,8 @@ class Window {
 
   // The block that holds `offset`, or nullptr.
   const Block* find(Offset offset) const;
-  // The records [first, last], which must be here, appended to `out`: whole blocks but for the ends.
+  // The records [first, last], which must be here, appended to `out`: whole blocks but for the
+  // ends.
   void collect(Offset first, Offset last, std::vector<BlockPtr>& out) const;
   bool holds(Offset first, Offset last) const;
 

@@ -84,8 +84,8 @@ TEST(LatchCodec, GivesBackEveryCause) {
 TEST(LatchCodec, CutsTextsSoThatALatchFitsItsSlot) {
   std::vector<recovery::HaltCause> causes;
   for (int i = 0; i < 20; ++i) {
-    causes.push_back({recovery::CauseKind::max_age, std::string(64, 's'), {1, 1}, 1,
-                      std::string(5000, 't')});
+    causes.push_back(
+        {recovery::CauseKind::max_age, std::string(64, 's'), {1, 1}, 1, std::string(5000, 't')});
   }
   const std::string bytes = encode_latch(causes);
   EXPECT_LE(bytes.size(), journal::kMaxLatchBytes);
@@ -93,7 +93,8 @@ TEST(LatchCodec, CutsTextsSoThatALatchFitsItsSlot) {
   EXPECT_EQ(decode_latch(bytes)->size(), causes.size());
 }
 
-// --- runs and the window --------------------------------------------------------------------------
+// --- runs and the window
+// --------------------------------------------------------------------------
 
 struct Batch {
   std::string bytes;
