@@ -86,6 +86,9 @@ void StreamMachine::on(const event::Started& e) {
                                      !state.parked.empty(), backlog.oldest_received});
     for (const SkipRange& range : state.skips) deliver(*sink, delivery::Skipped{range});
     sink->not_taken = state.skips;
+    if (want_.open && state.cursor > head_) {
+      sink->not_taken.push_back({head_ + 1, state.cursor, LossReason::crash});
+    }
   }
   if (want_.open) become_known();
   for (auto& sink : sinks_) {
@@ -169,8 +172,9 @@ Offset StreamMachine::safe_target() const {
     case Coverage::closed: break;
   }
   switch (policy_.acks) {
-    case Acks::all: return min_effective();
-    case Acks::quorum: return std::max(quorum_through(), min_effective());
+    case Acks::all: return std::min(min_effective(), sendable());
+    case Acks::quorum:
+      return std::min(std::max(quorum_through(), min_effective()), sendable());
     case Acks::none: return sendable();
   }
   return safe_;
