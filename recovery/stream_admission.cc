@@ -54,7 +54,8 @@ bool StreamMachine::check_epoch(const event::BatchCame& batch) {
   const std::uint64_t epoch = batch.first.epoch;
   if (epoch == table_.current()) return true;
   if (epoch > table_.current() && batch.previous) {
-    if (*batch.previous == table_.place_of(head_) || *batch.previous == table_.position_of(head_)) {
+    // An epoch that ended here before the relay's own end of it has no more to come.
+    if (*batch.previous == table_.place_of(head_) || table_.offset_of(*batch.previous) == head_) {
       open_epoch(epoch);
       return true;
     }

@@ -173,8 +173,7 @@ Offset StreamMachine::safe_target() const {
   }
   switch (policy_.acks) {
     case Acks::all: return std::min(min_effective(), sendable());
-    case Acks::quorum:
-      return std::min(std::max(quorum_through(), min_effective()), sendable());
+    case Acks::quorum: return std::min(std::max(quorum_through(), min_effective()), sendable());
     case Acks::none: return sendable();
   }
   return safe_;

@@ -46,8 +46,8 @@ std::vector<Row> table(const std::string& third) {
 TEST(TransitionTable, OfDeliveriesIsTheOneInTheReadme) {
   std::vector<Row> rows;
   for (const DeliveryTransition& t : delivery_transitions()) {
-    rows.push_back({std::string(name_of(t.from)), std::string(name_of(t.to)),
-                    std::string(name_of(t.cause))});
+    rows.push_back(
+        {std::string(name_of(t.from)), std::string(name_of(t.to)), std::string(name_of(t.cause))});
   }
   EXPECT_THAT(table("cause"), ::testing::UnorderedElementsAreArray(rows));
 }

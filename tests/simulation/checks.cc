@@ -8,8 +8,8 @@ namespace spillway::simulation {
 void World::check_step() {
   if (machine_) {
     const recovery::WindowIndex& index = machine_->window();
-    require(index.bytes() == window_bytes_, "the window index and the window differ:", index.bytes(),
-            window_bytes_);
+    require(index.bytes() == window_bytes_,
+            "the window index and the window differ:", index.bytes(), window_bytes_);
     const double ratio =
         static_cast<double>(window_bytes_) / static_cast<double>(plan_.policy.window_bytes);
     counts_.window_ratio = std::max(counts_.window_ratio, ratio);
@@ -19,8 +19,8 @@ void World::check_step() {
   check_custody();
 }
 
-// G1 as if the process died now: for every sink, what was promised was taken by it, or is durable in
-// the journal, or in the ledger.
+// G1 as if the process died now: for every sink, what was promised was taken by it, or is durable
+// in the journal, or in the ledger.
 void World::check_custody() {
   if (!custody_dirty_) return;
   custody_dirty_ = false;
@@ -98,7 +98,8 @@ void World::check_quorum(const std::vector<Record>& records) const {
       took += has && plan_.policy.sinks[i].counts_for_quorum ? 1 : 0;
       everywhere = everywhere && done_with(i, record);
     }
-    require(took >= plan_.policy.quorum || everywhere, "acknowledged without its quorum:", record.at);
+    require(took >= plan_.policy.quorum || everywhere,
+            "acknowledged without its quorum:", record.at);
   }
 }
 
@@ -125,7 +126,8 @@ void World::check_end() {
   require(!promised_.empty() && producer_.acknowledged() == promised_.back().at,
           "the producer heard something else than was said");
   for (const Record& record : promised_) {
-    // The end of an epoch that broker and producer forgot together: nobody can tell how far it went.
+    // The end of an epoch that broker and producer forgot together: nobody can tell how far it
+    // went.
     if (position_of(offset_of(record.at)) != record.at) continue;
     for (std::size_t i = 0; i < sinks_.size(); ++i) {
       if (record.skip == LossReason::filter) continue;

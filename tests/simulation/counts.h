@@ -52,9 +52,7 @@ class Trace {
   static void append(std::string& text, Position part) { text += to_string(part); }
   template <class Number>
     requires std::is_arithmetic_v<Number>
-  static void append(std::string& text, Number part) {
-    text += std::to_string(part);
-  }
+  static void append(std::string& text, Number part) { text += std::to_string(part); }
   void keep(std::string text);
 
   const Mode mode_;

@@ -12,20 +12,50 @@ using recovery::OnLimit;
 namespace {
 
 constexpr std::array<std::string_view, kFaults> kNames = {
-    "crash", "crash_and_forget", "stop_and_start", "producer_break", "producer_forgets",
-    "producer_lost_tail", "producer_fenced", "producer_overflows", "producer_ignores_halt",
-    "producer_new_epoch", "producer_unpunctual", "connect_failed", "connect_refused",
-    "connect_silent", "lost_in_batch", "silence", "refused", "rejected", "slow_acks", "overclaim",
-    "rollback", "nudge", "stale", "write_failed", "disk_full", "latch_failed", "latch_slow",
-    "read_failed", "corrupt", "wall_jump", "operator_pause", "operator_resume",
-    "operator_reconnect", "operator_reset", "operator_clear", "policy_changed",
+    "crash",
+    "crash_and_forget",
+    "stop_and_start",
+    "producer_break",
+    "producer_forgets",
+    "producer_lost_tail",
+    "producer_fenced",
+    "producer_overflows",
+    "producer_ignores_halt",
+    "producer_new_epoch",
+    "producer_unpunctual",
+    "connect_failed",
+    "connect_refused",
+    "connect_silent",
+    "lost_in_batch",
+    "silence",
+    "refused",
+    "rejected",
+    "slow_acks",
+    "overclaim",
+    "rollback",
+    "nudge",
+    "stale",
+    "write_failed",
+    "disk_full",
+    "latch_failed",
+    "latch_slow",
+    "read_failed",
+    "corrupt",
+    "wall_jump",
+    "operator_pause",
+    "operator_resume",
+    "operator_reconnect",
+    "operator_reset",
+    "operator_clear",
+    "policy_changed",
 };
 
-// The highest rate that a seed may draw. A chance per step, or per occasion where the fault has one.
+// The highest rate that a seed may draw. A chance per step, or per occasion where the fault has
+// one.
 constexpr std::array<double, kFaults> kRates = {
-    0.012, 0.004, 0.004, 0.01, 0.008, 0.2, 0.006, 0.01, 0.5, 0.004, 0.05, 0.4, 0.2, 0.1, 0.15,
-    0.05, 0.05, 1.0, 0.4, 0.02, 0.003, 0.01, 0.05, 0.15, 0.006, 0.3, 0.2, 0.2, 0.004, 0.01, 0.004,
-    0.01, 0.01, 0.004, 0.01, 0.3,
+    0.012, 0.004, 0.004, 0.01, 0.008, 0.2,  0.006, 0.01, 0.5,   0.004, 0.05, 0.4,
+    0.2,   0.1,   0.15,  0.05, 0.05,  1.0,  0.4,   0.02, 0.003, 0.01,  0.05, 0.15,
+    0.006, 0.3,   0.2,   0.2,  0.004, 0.01, 0.004, 0.01, 0.01,  0.004, 0.01, 0.3,
 };
 
 template <class T, std::size_t N>
@@ -64,8 +94,8 @@ recovery::SinkPolicy draw_sink(Random& random, std::size_t index, const SinkPlan
   sink.max_in_flight = random.between(100, 4000);
   if (random.chance(0.2)) sink.replay_rate = random.between(2000, 50000);
   sink.counts_for_quorum = plan.rejects_one_in == 0 && random.chance(0.8);
-  sink.start_at.kind = random.chance(0.5) ? recovery::StartAt::Kind::latest
-                                          : recovery::StartAt::Kind::earliest;
+  sink.start_at.kind =
+      random.chance(0.5) ? recovery::StartAt::Kind::latest : recovery::StartAt::Kind::earliest;
   return sink;
 }
 
@@ -107,8 +137,8 @@ Plan::Plan(Random& random) {
   policy.acks = pick(random, {Acks::all, Acks::all, Acks::quorum, Acks::none});
   if (counting == 0 && policy.acks == Acks::quorum) policy.acks = Acks::all;
   if (counting > 0) policy.quorum = static_cast<std::uint32_t>(random.between(1, counting));
-  policy.journal = random.chance(0.15) ? recovery::JournalMode::always
-                                       : recovery::JournalMode::on_failure;
+  policy.journal =
+      random.chance(0.15) ? recovery::JournalMode::always : recovery::JournalMode::on_failure;
   policy.window_bytes = random.between(2000, 20000);
   policy.spill_after = Millis(random.between(20, 400));
   policy.checkpoint_interval = pick(random, {Millis(0), Millis(100), Millis(1000)});
@@ -129,8 +159,8 @@ std::string Plan::text() const {
                      std::to_string(static_cast<int>(policy.on_gap)) + "\n";
   for (std::size_t i = 0; i < sinks.size(); ++i) {
     const auto& sink = policy.sinks[i];
-    line += "  sink " + sink.name + ": reports " + std::to_string(sinks[i].reports) + " assembles " +
-            std::to_string(sinks[i].assembles) + " on_limit " +
+    line += "  sink " + sink.name + ": reports " + std::to_string(sinks[i].reports) +
+            " assembles " + std::to_string(sinks[i].assembles) + " on_limit " +
             std::to_string(static_cast<int>(sink.on_limit)) + " on_reject " +
             std::to_string(static_cast<int>(sink.on_reject)) + " max_bytes " +
             std::to_string(sink.max_bytes) + " max_records " + std::to_string(sink.max_records) +

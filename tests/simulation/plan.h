@@ -1,5 +1,5 @@
-// Plan: what a seed decides before its run begins: the policy, and which faults come how often. Each
-// fault is off in many seeds (swarm testing): rare combinations need the others to keep away.
+// Plan: what a seed decides before its run begins: the policy, and which faults come how often.
+// Each fault is off in many seeds (swarm testing): rare combinations need the others to keep away.
 #pragma once
 
 #include <array>
@@ -33,16 +33,16 @@ enum class Fault : std::uint8_t {
   refused,        // connected, and says no for now
   rejected,       // refuses a record for good
   slow_acks,
-  overclaim,      // acknowledges what was not sent
-  rollback,       // the sink is restored from a backup
+  overclaim,  // acknowledges what was not sent
+  rollback,   // the sink is restored from a backup
   nudge,
-  stale,          // a completion of something that is over
+  stale,  // a completion of something that is over
   write_failed,
   disk_full,
   latch_failed,
   latch_slow,
   read_failed,
-  corrupt,        // a block in the journal is damaged
+  corrupt,  // a block in the journal is damaged
   wall_jump,
   operator_pause,
   operator_resume,
@@ -59,7 +59,7 @@ struct ProducerPlan {
   bool relay = false;    // it names its own epochs
   bool groups = false;
   bool parts = false;
-  bool skips = false;    // it sends ranges as skip
+  bool skips = false;  // it sends ranges as skip
   std::uint64_t bytes_max = 100;
   std::uint64_t batch_max = 8;
   std::uint64_t retained = 0;  // acknowledged records that it can still send again

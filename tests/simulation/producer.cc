@@ -23,7 +23,8 @@ Producer::Producer(World& world, const Plan& plan, std::uint64_t seed)
   }
 }
 
-// --- connections ----------------------------------------------------------------------------------
+// --- connections
+// ----------------------------------------------------------------------------------
 
 Producer::Session* Producer::find(std::uint64_t id) {
   for (Session& session : sessions_) {
@@ -106,8 +107,8 @@ void Producer::on_frame_in(std::uint64_t id) {
   if (session->finishing) {
     if (!session->inside) return;
     // Only the rest of the record that it is sending.
-    const auto end = std::ranges::find_if(
-        frame.records, [](const Record& r) { return !r.info.inside_record; });
+    const auto end =
+        std::ranges::find_if(frame.records, [](const Record& r) { return !r.info.inside_record; });
     if (end != frame.records.end()) frame.records.erase(end + 1, frame.records.end());
   }
   session->inside = frame.records.back().info.inside_record;
@@ -141,13 +142,17 @@ bool Producer::inside_record(SessionId id) const {
   return false;
 }
 
-// --- what the broker says ---------------------------------------------------------------------------
+// --- what the broker says
+// ---------------------------------------------------------------------------
 
 void Producer::on(const recovery::action::Welcome& welcome) {
   Session* session = find(value_of(welcome.session));
   if (session == nullptr || !session->server_open) return;
-  Reply reply{.kind = Kind::welcome, .held = welcome.held, .safe = welcome.safe,
-              .generation = welcome.generation, .halted = !welcome.halted.empty()};
+  Reply reply{.kind = Kind::welcome,
+              .held = welcome.held,
+              .safe = welcome.safe,
+              .generation = welcome.generation,
+              .halted = !welcome.halted.empty()};
   if (!script_.epochs().empty() && !script_.knows(welcome.held.epoch)) {
     reply.epoch_before_ends = world_.end_of_epoch(script_.epochs().back().number);
   }
@@ -226,7 +231,8 @@ void Producer::on_frame_out(std::uint64_t id) {
       world_.count_reject(reply.code);
       if (!mine || session->overflowed) break;
       require(reply.code == RejectCode::shutting_down || reply.code == RejectCode::replaced,
-              "a producer that keeps to the rules was rejected, code", static_cast<int>(reply.code));
+              "a producer that keeps to the rules was rejected, code",
+              static_cast<int>(reply.code));
       break;
     case Kind::closed:
       session->client_open = false;
@@ -279,7 +285,8 @@ void Producer::take_acknowledgement(Position safe) {
   if (!oldest_ || *oldest_ < oldest) oldest_ = oldest;
 }
 
-// --- its own will -----------------------------------------------------------------------------------
+// --- its own will
+// -----------------------------------------------------------------------------------
 
 void Producer::act() {
   Millis next = world_.random().delay();
@@ -348,8 +355,8 @@ std::uint64_t Producer::in_flight() const {
   while (at < next_) {
     const Record* record = script_.known(at);
     if (record == nullptr) {  // the end of an epoch that it never heard of
-      const auto epoch = std::ranges::upper_bound(script_.epochs(), at.epoch, {},
-                                                  &Script::Epoch::number);
+      const auto epoch =
+          std::ranges::upper_bound(script_.epochs(), at.epoch, {}, &Script::Epoch::number);
       if (epoch == script_.epochs().end()) break;
       at = {epoch->number, 1};
       continue;
@@ -364,7 +371,8 @@ bool Producer::has_more() const {
   if (script_.known(next_) != nullptr) return true;
   if (script_.total() < target_) return true;
   // It does not leave a group unfinished.
-  const Record* last = next_.sequence > 1 ? script_.known({next_.epoch, next_.sequence - 1}) : nullptr;
+  const Record* last =
+      next_.sequence > 1 ? script_.known({next_.epoch, next_.sequence - 1}) : nullptr;
   return last != nullptr && last->info.open;
 }
 
@@ -409,7 +417,8 @@ void Producer::send_batch() {
   say(*session, std::move(frame));
 }
 
-// --- faults ---------------------------------------------------------------------------------------
+// --- faults
+// ---------------------------------------------------------------------------------------
 
 void Producer::forget() {
   break_off();

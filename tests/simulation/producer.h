@@ -1,5 +1,5 @@
-// Producer: publishes a script, remembers what was acknowledged, and forgets, breaks off, comes twice,
-// sends too much or the wrong way as the plan has it. Also the broker's end of its connections.
+// Producer: publishes a script, remembers what was acknowledged, and forgets, breaks off, comes
+// twice, sends too much or the wrong way as the plan has it. Also the broker's end of its connections.
 #pragma once
 
 #include <deque>
@@ -18,7 +18,8 @@ class Producer {
  public:
   Producer(World& world, const Plan& plan, std::uint64_t seed);
 
-  // --- what the machine says ----------------------------------------------------------------------
+  // --- what the machine says
+  // ----------------------------------------------------------------------
   void on(const recovery::action::Welcome& welcome);
   void on(const recovery::action::Reject& reject);
   void on(const recovery::action::Finish& finish);
@@ -68,11 +69,11 @@ class Producer {
   };
   struct Session {
     std::uint64_t id = 0;
-    bool rival = false;         // of a process that is over, and must be fenced
+    bool rival = false;  // of a process that is over, and must be fenced
     bool client_open = true;
     bool server_open = true;
     bool finishing = false;
-    bool inside = false;        // the broker has a record in part
+    bool inside = false;  // the broker has a record in part
     bool overflowed = false;
     std::deque<Frame> in;
     std::deque<Reply> out;

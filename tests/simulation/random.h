@@ -21,7 +21,9 @@ class Random {
 
   std::uint64_t next() { return mix(state_ += 0x9e3779b97f4a7c15ULL); }
   std::uint64_t below(std::uint64_t n) { return next() % n; }
-  std::uint64_t between(std::uint64_t low, std::uint64_t high) { return low + below(high - low + 1); }
+  std::uint64_t between(std::uint64_t low, std::uint64_t high) {
+    return low + below(high - low + 1);
+  }
   bool chance(double p) { return static_cast<double>(next() >> 11) < p * 9007199254740992.0; }
   // A delay with a long tail: mostly a few milliseconds, now and then seconds.
   recovery::Millis delay() {

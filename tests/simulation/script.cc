@@ -62,8 +62,8 @@ void Script::extend(Epoch& epoch) {
   Record record;
   record.at = {epoch.number, epoch.records.size() + 1};
   const std::uint64_t life = plan_.resumes ? 0 : life_;
-  std::uint64_t chance = mix(seed_ ^ mix(record.at.epoch * 1'000'003 + record.at.sequence) ^
-                             mix(life * 7919));
+  std::uint64_t chance =
+      mix(seed_ ^ mix(record.at.epoch * 1'000'003 + record.at.sequence) ^ mix(life * 7919));
   const auto draw = [&](std::uint64_t n) { return (chance = mix(chance)) % n; };
   record.content = chance | 1;
   record.info.bytes = 1 + draw(plan_.bytes_max);

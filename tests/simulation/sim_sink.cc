@@ -72,7 +72,8 @@ void Sink::send(Attempt attempt, Offset first, Offset last, std::optional<LossRe
           index_);
   if (state_ == State::idle) return;  // it has ended, and the machine does not know yet
   require(first <= last, "an empty send");
-  require(sent_ == 0 || first == sent_ + 1, "what is sent leaves a gap: from", first, "after", sent_);
+  require(sent_ == 0 || first == sent_ + 1, "what is sent leaves a gap: from", first, "after",
+          sent_);
   sent_ = last;
   inbox_.push_back({first, last, skip});
   busy_until_ = std::max(busy_until_, world_.now()) + world_.random().delay() / (slow_ ? 1 : 4);
@@ -106,7 +107,8 @@ void Sink::acknowledge_later() {
   Millis delay = world_.random().delay() / 4;
   if (slow_ || world_.hit(Fault::slow_acks)) delay += world_.random().delay() * 2;
   acknowledge_at_ = std::max(acknowledge_at_, world_.now() + delay);
-  world_.schedule(acknowledge_at_ - world_.now(), What::sink_ack, index_, value_of(attempt_), claim);
+  world_.schedule(acknowledge_at_ - world_.now(), What::sink_ack, index_, value_of(attempt_),
+                  claim);
 }
 
 void Sink::on_acknowledge(Attempt attempt, Offset through) {
@@ -169,8 +171,8 @@ void Sink::take_record(Offset offset, const Record& record) {
   const Offset have = last_ ? world_.offset_of(*last_) : 0;
   const bool missing = record.skip.has_value();
   if (missing && *record.skip != LossReason::filter) {
-    require(world_.journal().ledgered(index_, record.at), "skipped without a durable ledger entry:",
-            record.at, "sink", index_);
+    require(world_.journal().ledgered(index_, record.at),
+            "skipped without a durable ledger entry:", record.at, "sink", index_);
   }
   if (offset <= have) {
     Stored& here = stored(record.at);
@@ -180,8 +182,8 @@ void Sink::take_record(Offset offset, const Record& record) {
     }
     require(!plan_.reports, "a duplicate for a sink that says what it holds:", record.at, "sink",
             index_);
-    require(offset > world_.stored_cursor(index_), "a duplicate before the stored cursor:",
-            record.at, "sink", index_);
+    require(offset > world_.stored_cursor(index_),
+            "a duplicate before the stored cursor:", record.at, "sink", index_);
     require(here.cell != Cell::taken || here.content == record.content,
             "other content for a position that the sink holds:", record.at, "sink", index_);
     here = {record.content, Cell::taken};

@@ -37,7 +37,8 @@ class Sink {
   bool roll_back();  // restored from a backup
   void forgive() { rejecting_ = false; }
 
-  // Whether it ever took this record (a backup may have lost it since), and whether it holds it now.
+  // Whether it ever took this record (a backup may have lost it since), and whether it holds it
+  // now.
   bool took(const Record& record) const;
   bool took_any(Position position) const;
   bool holds(const Record& record) const;
@@ -88,8 +89,8 @@ class Sink {
   std::deque<Message> inbox_;
   recovery::Instant busy_until_{};
   recovery::Instant acknowledge_at_{};
-  Offset sent_ = 0;      // on this attempt; 0: nothing yet
-  Offset through_ = 0;   // taken on this attempt
+  Offset sent_ = 0;     // on this attempt; 0: nothing yet
+  Offset through_ = 0;  // taken on this attempt
   Offset told_ = 0;
   Offset assembling_ = 0;  // the first part of what is not taken yet; 0: none
   bool silent_ = false;

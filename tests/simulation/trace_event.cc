@@ -16,8 +16,10 @@ struct Describe {
   }
   std::string operator()(const event::BatchCame& e) const {
     return "batch " + to_string(e.first) + " +" + std::to_string(e.count) +
-           (e.skip ? " skip" : e.records.front().continues ? " continues" : "") + " session " +
-           std::to_string(value_of(e.session));
+           (e.skip                        ? " skip"
+            : e.records.front().continues ? " continues"
+                                          : "") +
+           " session " + std::to_string(value_of(e.session));
   }
   std::string operator()(const event::SessionEnded& e) const {
     return "session " + std::to_string(value_of(e.session)) + " ended";
@@ -47,8 +49,9 @@ struct Describe {
   }
   std::string operator()(const event::ReadDone& e) const {
     return sink(e.sink) + "read " + std::to_string(e.id) + (e.ok ? "" : " failed") +
-           (e.blocks.empty() ? "" : " from " + std::to_string(e.blocks.front().first) + " to " +
-                                        std::to_string(e.blocks.back().last)) +
+           (e.blocks.empty() ? ""
+                             : " from " + std::to_string(e.blocks.front().first) + " to " +
+                                   std::to_string(e.blocks.back().last)) +
            (e.lost ? " damaged from " + std::to_string(e.lost->first) : "");
   }
   std::string operator()(const event::Located& e) const {

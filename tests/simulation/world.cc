@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::uint64_t kStepsMin = 300;
 constexpr std::uint64_t kFaultsMin = 3;
-constexpr std::uint64_t kStepsMax = 2500;      // of the part with faults
+constexpr std::uint64_t kStepsMax = 2500;  // of the part with faults
 constexpr std::uint64_t kLivenessSteps = 60'000;
 constexpr Millis kOperatorPause{1000};
 constexpr Millis kStopTimeout{10'000};
@@ -45,7 +45,8 @@ World::World(std::uint64_t seed, Counts& counts, Trace& trace)
       plan_(random_),
       journal_(names_of(plan_.policy)),
       producer_(*this, plan_, random_.next()) {
-  for (std::size_t i = 0; i < plan_.sinks.size(); ++i) sinks_.emplace_back(*this, i, plan_.sinks[i]);
+  for (std::size_t i = 0; i < plan_.sinks.size(); ++i)
+    sinks_.emplace_back(*this, i, plan_.sinks[i]);
   frontier_.resize(sinks_.size());
   queue_.reserve(256);
 }
@@ -64,8 +65,9 @@ void World::count(Fault fault) {
 }
 
 void World::schedule(Millis delay, What what, std::size_t who, std::uint64_t a, std::uint64_t b) {
-  queue_.push_back({now_ + std::max(delay, Millis(0)), ++order_, belongs_to_broker(what) ? life_ : 0,
-                    what, static_cast<std::uint32_t>(who), a, b});
+  queue_.push_back({now_ + std::max(delay, Millis(0)), ++order_,
+                    belongs_to_broker(what) ? life_ : 0, what, static_cast<std::uint32_t>(who), a,
+                    b});
   std::push_heap(queue_.begin(), queue_.end());
 }
 
@@ -178,9 +180,8 @@ void World::dispatch(const Item& item) {
       return tell(event::LatchWritten{item.a, item.b != 0});
     }
     case What::read_done: {
-      const auto read = std::ranges::find_if(reads_, [&](const PendingRead& r) {
-        return r.id == item.a && r.sink == item.who;
-      });
+      const auto read = std::ranges::find_if(
+          reads_, [&](const PendingRead& r) { return r.id == item.a && r.sink == item.who; });
       if (read != reads_.end()) tell(read->done);
       return;
     }
@@ -345,7 +346,8 @@ bool World::drained() const {
   for (std::size_t i = 0; i < sinks_.size(); ++i) {
     const SinkId id{static_cast<std::uint32_t>(i)};
     const recovery::DeliveryMachine& delivery = machine_->delivery(id);
-    if (delivery.state() != recovery::State::live || delivery.acked() < machine_->head()) return false;
+    if (delivery.state() != recovery::State::live || delivery.acked() < machine_->head())
+      return false;
   }
   return true;
 }
@@ -374,7 +376,8 @@ void World::reset_sink(std::size_t sink) {
   event::SinkReset reset{next_request_, SinkId{static_cast<std::uint32_t>(sink)}, std::nullopt};
   if (const auto last = sinks_[sink].last(); last && (!faults_on_ || random_.chance(0.8))) {
     reset.from = Position{last->epoch, last->sequence + 1};
-    if (faults_on_) reset.from->sequence -= random_.below(std::min<std::uint64_t>(8, last->sequence));
+    if (faults_on_)
+      reset.from->sequence -= random_.below(std::min<std::uint64_t>(8, last->sequence));
   }
   requests_.push_back(next_request_++);
   tell(reset);

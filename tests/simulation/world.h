@@ -1,6 +1,6 @@
-// World: one real StreamMachine in a simulated process, with simulated sinks, journal, producers and
-// clocks; carries out its actions in order as the broker does, and checks the guarantees after every
-// step. README.md says what is checked.
+// World: one real StreamMachine in a simulated process, with simulated sinks, journal, producers
+// and clocks; carries out its actions in order as the broker does, and checks the guarantees after
+// every step. README.md says what is checked.
 #pragma once
 
 #include <deque>
@@ -22,10 +22,22 @@ namespace spillway::simulation {
 // What comes due. Things of the broker's process end with it, things of the world do not.
 enum class What : std::uint8_t {
   start_broker,
-  commit_done, reopened, latch_done, read_done, located,
-  sink_connect, sink_arrive, sink_ack,
-  frame_in, session_ended, frame_out, producer_acts, rival_acts,
-  disk_has_room, operator_acts, stop_expires,
+  commit_done,
+  reopened,
+  latch_done,
+  read_done,
+  located,
+  sink_connect,
+  sink_arrive,
+  sink_ack,
+  frame_in,
+  session_ended,
+  frame_out,
+  producer_acts,
+  rival_acts,
+  disk_has_room,
+  operator_acts,
+  stop_expires,
 };
 
 class World {
@@ -61,7 +73,9 @@ class World {
     return plan_.policy.acks == recovery::Acks::all && !policy_changed_;
   }
   bool is_current(SessionId session) const { return machine_ && machine_->session() == session; }
-  void count_reject(recovery::RejectCode code) { ++counts_.rejects[static_cast<std::size_t>(code)]; }
+  void count_reject(recovery::RejectCode code) {
+    ++counts_.rejects[static_cast<std::size_t>(code)];
+  }
   void progress() {
     ++progress_;
     custody_dirty_ = true;

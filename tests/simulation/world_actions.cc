@@ -15,7 +15,8 @@ void World::execute(const recovery::Action& action) {
   std::visit([this](const auto& a) { run(a); }, action);
 }
 
-// --- producers ------------------------------------------------------------------------------------
+// --- producers
+// ------------------------------------------------------------------------------------
 
 void World::push_block(Offset first, std::uint64_t count, std::uint64_t running_bytes) {
   const Offset end = records_first_ + records_.size();
@@ -144,7 +145,8 @@ void World::run(const action::Resume& a) {
   producer_.resume(a.held);
 }
 
-// --- window and journal ---------------------------------------------------------------------------
+// --- window and journal
+// ---------------------------------------------------------------------------
 
 void World::run(const action::Evict& a) {
   if (tracing()) trace("  evict through ", a.through);
@@ -154,8 +156,8 @@ void World::run(const action::Evict& a) {
     for (std::size_t i = 0; !durable && i < sinks_.size(); ++i) {
       // G9: gone from memory, so every sink has it, or policy let it pass.
       for (Offset o = block.first; o <= block.last; ++o) {
-        require(record(o).skip || covered(i, record(o)), "evicted what a sink lacks:",
-                record(o).at, "sink", i);
+        require(record(o).skip || covered(i, record(o)), "evicted what a sink lacks:", record(o).at,
+                "sink", i);
       }
     }
     window_bytes_ -= block.bytes;
@@ -262,7 +264,8 @@ void World::run(const action::Read& a) {
     read.done.blocks = std::move(blocks.blocks);
     read.done.lost = blocks.lost;
   }
-  std::erase_if(reads_, [&](const PendingRead& r) { return r.sink == read.sink && r.id + 4 < a.id; });
+  std::erase_if(reads_,
+                [&](const PendingRead& r) { return r.sink == read.sink && r.id + 4 < a.id; });
   reads_.push_back(std::move(read));
   schedule(random_.delay() / 4, What::read_done, value_of(a.sink), a.id);
 }
@@ -272,7 +275,8 @@ void World::run(const action::Locate& a) {
   schedule(random_.delay(), What::located, value_of(a.sink), a.id);
 }
 
-// --- sinks ----------------------------------------------------------------------------------------
+// --- sinks
+// ----------------------------------------------------------------------------------------
 
 void World::run(const action::Connect& a) { sinks_[value_of(a.sink)].connect(a.attempt); }
 void World::run(const action::Close& a) { sinks_[value_of(a.sink)].close(a.attempt); }
