@@ -1,5 +1,6 @@
 // Producer: publishes a script, remembers what was acknowledged, and forgets, breaks off, comes
-// twice, sends too much or the wrong way as the plan has it. Also the broker's end of its connections.
+// twice, sends too much or the wrong way as the plan has it. Also the broker's end of its
+// connections.
 #pragma once
 
 #include <deque>
