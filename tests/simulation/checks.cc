@@ -106,9 +106,10 @@ void World::check_quorum(const std::vector<Record>& records) const {
 void World::check_taken(Position taken) {
   check_custody();
   for (std::size_t i = 0; i < sinks_.size(); ++i) {
-    require(frontier_[i] == promised_.size() || promised_[frontier_[i]].at > taken,
-            "said to be taken by every sink, but not by", i, "at", promised_[frontier_[i]].at,
-            "through", taken);
+    if (frontier_[i] == promised_.size()) continue;
+    const Position next = promised_[frontier_[i]].at;
+    require(next > taken, "said to be taken by every sink, but not by", i, "at", next, "through",
+            taken);
   }
 }
 

@@ -364,7 +364,18 @@ void World::operate() {
       command(recovery::SinkCommand::resume, i);
     }
   }
-  if (machine_->halted()) clear_halt();
+  if (!machine_->halted()) return;
+  clear_halt();
+  if (++clears_ % 50 != 0 || !machine_) return;
+  // A sink that assembles waits for the end of a record whose producer died, and the halt for it.
+  for (const recovery::HaltCause& cause : machine_->causes()) {
+    if (cause.kind != recovery::CauseKind::max_records) continue;
+    const auto sink =
+        std::ranges::find(plan_.policy.sinks, cause.sink, &recovery::SinkPolicy::name);
+    requests_.push_back(next_request_);
+    const auto index = static_cast<std::uint32_t>(sink - plan_.policy.sinks.begin());
+    return tell(event::SinkReset{next_request_++, SinkId{index}, std::nullopt});
+  }
 }
 
 void World::command(recovery::SinkCommand command, std::size_t sink) {

@@ -184,6 +184,7 @@ class World {
   std::uint32_t life_ = 0;
   std::uint64_t steps_ = 0;
   std::uint64_t idle_ticks_ = 0;
+  std::uint64_t clears_ = 0;  // of a halt, by the operator of the last part
   std::uint64_t progress_ = 0;
   std::uint64_t faults_seen_ = 0;
   bool faults_on_ = true;
