@@ -179,10 +179,6 @@ ConnectHint Stream::hint_for(const Slot& slot, Attempt attempt) const {
     hint.next = position_of(machine_.delivery(slot.id).acked() + 1);
     hint.oldest = position_of(machine_.oldest_available());
   }
-  const std::vector<recovery::Epoch>& known = machine_.wanted().epochs;
-  for (std::size_t i = 0; i + 1 < known.size(); ++i) {
-    hint.epoch_ends.push_back({known[i].number, known[i + 1].base - known[i].base});
-  }
   return hint;
 }
 

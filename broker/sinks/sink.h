@@ -56,9 +56,6 @@ struct ConnectHint {
   std::optional<Position> acknowledged;  // the sink's cursor, as far as it is durable
   std::optional<Position> oldest;        // the first that can be sent again
   std::uint64_t epoch = 0;               // the stream's current one; 0: it has none yet
-  // The last position of every epoch of the stream that has ended, ascending ({e, 0}: it was
-  // empty).
-  std::vector<Position> epoch_ends;
 };
 
 class Sink {

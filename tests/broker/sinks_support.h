@@ -85,7 +85,7 @@ inline BlockPtr skip_of(Offset first, std::uint64_t count) {
   return block;
 }
 
-inline ConnectHint hint(std::uint64_t attempt) { return {Attempt{attempt}, {}, {}, {}, 0, {}}; }
+inline ConnectHint hint(std::uint64_t attempt) { return {Attempt{attempt}, {}, {}, {}, 0}; }
 
 // Writes events down as lines: "connected 1 7/3", "acked 1 5", "lost 1 broken: why", ...
 class Recorder final : public SinkEvents {
