@@ -1,5 +1,7 @@
 #include "broker/connection.h"
 
+#include <poll.h>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
 #include <utility>
@@ -8,6 +10,11 @@ namespace spillway::broker {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
+
+bool hung_up(int descriptor) {
+  pollfd peer{descriptor, POLLRDHUP, 0};
+  return ::poll(&peer, 1, 0) > 0 && (peer.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
 
 Connection::Connection(Socket socket, wire::FrameReader reader, Handler& handler)
     : socket_(std::move(socket)),

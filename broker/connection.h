@@ -26,6 +26,9 @@ namespace spillway::broker {
 inline constexpr std::size_t kMaxSendQueueBytes = std::size_t{1} << 20;
 inline constexpr std::chrono::milliseconds kFarewellLimit{2000};
 
+// Whether the peer has hung up, whatever it said before.
+bool hung_up(int descriptor);
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using Socket = boost::asio::generic::stream_protocol::socket;

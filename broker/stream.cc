@@ -1,5 +1,7 @@
 #include "broker/stream.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
@@ -153,6 +155,13 @@ void Stream::disk_has_room() { handle(recovery::event::DiskHasRoom{}); }
 // --- producers --------------------------------------------------------------------------------
 
 void Stream::introduce(Introduction introduction) {
+  if (hung_up(introduction.descriptor)) {
+    // Its next connection may have come before it, and must not be fenced by it.
+    ::close(introduction.descriptor);
+    log::info("producer left before its Hello was looked at",
+              {{"stream", name_}, {"address", introduction.address}});
+    return;
+  }
   const SessionId id = introduction.session;
   const v1::Hello hello = introduction.hello;
   const auto session = std::make_shared<ProducerSession>(io_, std::move(introduction),

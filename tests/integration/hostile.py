@@ -1,5 +1,6 @@
 """What hostile or broken clients send harms their own connection only."""
 import importlib.util
+import signal
 import socket
 import struct
 
@@ -125,6 +126,22 @@ def half_a_hello_and_many_idle_connections_keep_nobody_out(run):
     same(run.folder / "kept", published)
     for connection in idle:
         connection.close()
+
+
+def a_hello_left_behind_does_not_fence_the_connection_after_it(run):
+    broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"), name="bad")).start()
+    process = broker.process.child
+    process.send_signal(signal.SIGSTOP)
+    # Both wait to be accepted: the first has hung up before its Hello is read.
+    left = Client(broker).send(example.hello("bad"))
+    left.connection.socket.close()
+    after = Client(broker)
+    process.send_signal(signal.SIGCONT)
+    welcome = after.welcomed()
+    expect(welcome[3] == 1, f"generation {welcome[3]}: the one that left was given one too")
+    after.send(example.batch(welcome[4], 1, [example.record(welcome[4], 1, b"one")]))
+    kind, _ = after.connection.receive()
+    expect(kind == 4, f"no Ack but {kind}")
 
 
 def a_producer_with_the_wrong_token_or_stream_is_told_and_gives_up(run):
