@@ -51,8 +51,9 @@ log::Level level_of(config::LogLevel level) {
 
 }  // namespace
 
-Broker::Broker(config::Config config)
+Broker::Broker(config::Config config, bool accept_drop)
     : config_(std::move(config)),
+      accept_drop_(accept_drop),
       started_at_(std::chrono::steady_clock::now()),
       metrics_(identity_of(config_)),
       journal_probe_(metrics_),
@@ -175,6 +176,7 @@ std::optional<Error> Broker::make_streams() {
   std::random_device random;
   for (const config::Stream& stream : config_.streams) {
     policies.push_back(policy_of(stream, config_.journal, random()));
+    policies.back().accept_drop = accept_drop_;
     auto planned = plan(stream, policies.back());
     if (!planned) return planned.error();
     plans_.push_back(std::move(*planned));
@@ -373,13 +375,13 @@ int Broker::run() {
   return exit_code_;
 }
 
-int run_broker(const config::Config& config) {
+int run_broker(const config::Config& config, bool accept_drop) {
   std::signal(SIGPIPE, SIG_IGN);
   log::init(config.log.format == config::LogFormat::json ? log::Format::json : log::Format::text,
             level_of(config.log.level));
   int code = 1;
   {
-    Broker broker(config);
+    Broker broker(config, accept_drop);
     if (const auto error = broker.start()) {
       log::error("cannot start", {{"why", error->message}});
       return broker.exit_code();

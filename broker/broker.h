@@ -35,7 +35,8 @@ namespace spillway::broker {
 
 class Broker {
  public:
-  explicit Broker(config::Config config);
+  // `accept_drop`: what is over a limit that was lowered since the last start may be dropped.
+  explicit Broker(config::Config config, bool accept_drop = false);
   ~Broker();
   Broker(const Broker&) = delete;
   Broker& operator=(const Broker&) = delete;
@@ -88,6 +89,7 @@ class Broker {
   void clear_halt(const HttpRequest& request, const Responder& respond);
 
   const config::Config config_;
+  const bool accept_drop_;
   const std::chrono::steady_clock::time_point started_at_;
   metrics::Metrics metrics_;  // outlives all that has a probe
   metrics::JournalProbe journal_probe_;
@@ -112,6 +114,6 @@ class Broker {
 };
 
 // Runs a broker until it is told to stop; the exit code of the process. For the command line.
-int run_broker(const config::Config& config);
+int run_broker(const config::Config& config, bool accept_drop);
 
 }  // namespace spillway::broker

@@ -120,13 +120,14 @@ std::uint64_t StreamMachine::admissible(const event::BatchCame& batch, std::uint
       const bool by_count = i + 1 > room.count;
       if (!by_count && bytes <= room.bytes) continue;
       const SinkPolicy& policy = room.sink->policy;
-      if (by_count) {
-        raise(CauseKind::max_records, policy.name,
-              "max_records = " + std::to_string(policy.max_records) + " of sink " + policy.name);
-      } else {
-        raise(CauseKind::max_bytes, policy.name,
-              "max_bytes = " + std::to_string(max_bytes(*room.sink)) + " of sink " + policy.name);
-      }
+      const std::string limit = by_count ? "max_records = " + std::to_string(policy.max_records)
+                                         : "max_bytes = " + std::to_string(max_bytes(*room.sink));
+      const std::string advice =
+          room.sink->drop_held ? ": it was lowered below what waits; start with --accept-drop to "
+                                 "let go of what is over it, or raise it again"
+                               : "";
+      raise(by_count ? CauseKind::max_records : CauseKind::max_bytes, policy.name,
+            limit + " of sink " + policy.name + advice);
       return i;
     }
   }

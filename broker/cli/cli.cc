@@ -25,7 +25,8 @@ constexpr auto kFooter =
 // What the arguments are read into. Exactly one command sets `action`.
 struct Parsed {
   bool json = false;
-  std::string config;
+  RunOptions run;
+  std::string validate;
   RemoteOptions remote;
   SinkOptions sink;
   HaltClearOptions clear;
@@ -85,10 +86,14 @@ class Builder {
   }
 
   void build_run() {
-    auto& config = parsed_.config;
+    auto& options = parsed_.run;
     auto* run_command = command(app_, "run", "Run the broker until SIGTERM or SIGINT",
-                                [&config](const Context& c) { return run(config, c); });
-    add_config(run_command, config)->required();
+                                [&options](const Context& c) { return run(options, c); });
+    add_config(run_command, options.config)->required();
+    run_command->add_flag("--accept-drop", options.accept_drop,
+                          "Drop what is over a limit that was lowered since the last start, where\n"
+                          "on_limit = \"drop_oldest\"; without this the stream halts");
+    auto& config = parsed_.validate;
     auto* validate_command =
         command(app_, "validate",
                 "Check a configuration: everything that is wrong with it, the directories, free\n"

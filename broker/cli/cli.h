@@ -24,8 +24,9 @@ enum Exit : int {
   kHalted = 3,  // a stream is halted
 };
 
-// Starts the broker and returns the exit code once it has stopped.
-using RunFunction = std::function<int(const config::Config&)>;
+// Starts the broker and returns the exit code once it has stopped. `accept_drop`: what is over a
+// limit that was lowered may be dropped.
+using RunFunction = std::function<int(const config::Config&, bool accept_drop)>;
 
 // Everything a command reaches outside its own process, so that tests can stand in for it.
 struct Backend {

@@ -23,6 +23,10 @@ struct Context {
   void print(const boost::json::object& object, const std::string& text) const;
 };
 
+struct RunOptions {
+  std::string config;
+  bool accept_drop = false;
+};
 struct RemoteOptions {
   std::string config;  // its admin.listen says where, or
   std::string admin;   // this does; neither: the default address
@@ -63,7 +67,7 @@ struct PublishOptions {
   std::string token_file;
 };
 
-int run(const std::string& config, const Context& context);
+int run(const RunOptions& options, const Context& context);
 int validate(const std::string& config, const Context& context);
 int status(const RemoteOptions& options, const Context& context);
 int halt_show(const RemoteOptions& options, const Context& context);

@@ -30,10 +30,10 @@ std::string lines(const std::string& what, const std::vector<config::Diagnostic>
 
 }  // namespace
 
-int run(const std::string& file, const Context& context) {
-  const auto loaded = config::load(file);
+int run(const RunOptions& options, const Context& context) {
+  const auto loaded = config::load(options.config);
   if (!loaded) return context.fail(loaded.error().message, kUsage);
-  return context.backend.run(*loaded);
+  return context.backend.run(*loaded, options.accept_drop);
 }
 
 int validate(const std::string& file, const Context& context) {

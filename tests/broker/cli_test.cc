@@ -96,7 +96,7 @@ struct FakeBroker {
       return Result<std::vector<broker::offline::StreamHalt>>(
           std::vector<broker::offline::StreamHalt>{{"blocks", stream.halt}});
     };
-    out.run = [](const config::Config&) { return 42; };
+    out.run = [](const config::Config&, bool accept_drop) { return accept_drop ? 43 : 42; };
     return out;
   }
   std::vector<broker::offline::Obstacle> obstacles;
@@ -197,6 +197,7 @@ TEST_F(Cli, every_command_has_help_and_json) {
 
 TEST_F(Cli, run_hands_over_the_configuration_and_returns_its_exit_code) {
   EXPECT_EQ(run({"run", "--config", config_file()}).code, 42);
+  EXPECT_EQ(run({"run", "--accept-drop", "--config", config_file()}).code, 43);
 }
 
 TEST_F(Cli, run_with_a_wrong_configuration_exits_with_2_and_every_error) {

@@ -145,14 +145,14 @@ listen = "{self.unix}"
 """)
         return self
 
-    def launch(self):
+    def launch(self, *options):
         self.process = Process(self.run, self.name, [BIN / "spillway", "run", "--config",
-                                                     self.config])
+                                                     self.config, *options])
         self.starts += 1
         return self
 
-    def start(self):
-        self.launch()
+    def start(self, *options):
+        self.launch(*options)
         wait_for(f"{self.name} is ready", self.is_ready)
         return self
 

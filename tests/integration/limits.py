@@ -91,6 +91,34 @@ def max_records_halts_blocks_or_drops_at_exactly_so_many(run):
     trial.finish()
 
 
+def a_limit_lowered_below_the_backlog_halts_until_its_operator_accepts_the_drop(run):
+    receiver = run.receiver(run.port(), "taken")
+
+    def config(limit):
+        return stream(tcp_sink("t", receiver.port,
+                               f'on_limit = "drop_oldest"\nmax_records = {limit}'))
+    published, more = run.records("first", FIRST), run.records("all", ALL)
+    broker = run.broker("broker", config(FIRST)).start()
+    run.publish(broker.address, published, "--resume").result()
+    broker.stop()
+    broker.configure(config(1_000)).start()
+    run.publish(broker.address, more, *GIVE_UP).result(HALTED)
+    halt = broker.wait_halt()["halt"]
+    expect("--accept-drop" in halt["causes"][0]["text"], halt)
+    expect(broker.sink("t")["backlog"]["records"] == FIRST, "it dropped unasked")
+    broker.stop()
+    broker.start("--accept-drop")
+    broker.wait_halt(active=False)
+    run.publish(broker.address, more, "--resume").result()
+    expect(broker.sink("t")["backlog"]["records"] <= 1_000, broker.sink("t"))
+    receiver.start()
+    broker.wait_drained("t")
+    shown = broker.cli("journal", "status", "--ledger", "1000")["streams"][0]["ledger"]
+    ranges = [(sequence(e["first"]), sequence(e["last"])) for e in shown]
+    expect(ranges and ranges[0][0] == 1, f"the ledger: {ranges}")
+    delivered(receiver.path, more, skipped=ranges)
+
+
 def max_bytes_halts_blocks_or_drops_and_a_halt_can_be_extended(run):
     limit = 200_000
     trial = Trial(run, f'max_bytes = "{limit}B"')
