@@ -19,6 +19,38 @@ bool valid_stream_name(const std::string& name) {
          });
 }
 
+std::optional<Error> sync_directory(const std::filesystem::path& dir) {
+  const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return Error{dir.string() + ": cannot open it: " + std::strerror(errno)};
+  const bool synced = ::fsync(fd) == 0;
+  const int why = errno;
+  ::close(fd);
+  if (!synced) return Error{dir.string() + ": cannot sync it: " + std::strerror(why)};
+  return std::nullopt;
+}
+
+std::optional<Error> make_directories(const Layout& layout) {
+  std::error_code error;
+  const std::filesystem::path root = std::filesystem::absolute(layout.root, error);
+  // The last one that exists already, and below it those that must be made.
+  std::filesystem::path existing = root;
+  while (!existing.empty() && existing != existing.root_path() &&
+         !std::filesystem::exists(existing, error)) {
+    existing = existing.parent_path();
+  }
+  for (const auto& dir :
+       {root, layout.store(), layout.latch("").parent_path(), layout.mark("").parent_path()}) {
+    std::filesystem::create_directories(dir, error);
+    if (error) return Error{dir.string() + ": cannot make it: " + error.message()};
+  }
+  // Of a root that was there, a start that was cut short may have left the rest unsynced.
+  for (std::filesystem::path dir = root;; dir = dir.parent_path()) {
+    if (auto failed = sync_directory(dir)) return failed;
+    if (dir == existing || dir == dir.root_path()) break;
+  }
+  return std::nullopt;
+}
+
 Result<std::unique_ptr<DirLock>> DirLock::take(const Layout& layout) {
   const int fd = ::open(layout.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return Error{layout.lock().string() + ": cannot open it: " + std::strerror(errno)};

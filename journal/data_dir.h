@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -25,6 +26,12 @@ struct Layout {
 
 // True for a name that may be a stream: it also names files.
 bool valid_stream_name(const std::string& name);
+
+// Makes what was made or renamed in `dir` durable.
+std::optional<Error> sync_directory(const std::filesystem::path& dir);
+// Makes them durably, with what leads to them: a file that is synced is lost all the same when the
+// name of its folder is.
+std::optional<Error> make_directories(const Layout& layout);
 
 // An exclusive lock for as long as it lives: released by the kernel however the process ends.
 class DirLock {

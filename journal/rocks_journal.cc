@@ -27,16 +27,6 @@ std::optional<Error> check(const Options& options) {
   return std::nullopt;
 }
 
-std::optional<Error> make_directories(const Layout& layout) {
-  for (const auto& dir : {layout.root, layout.store(), layout.latch("").parent_path(),
-                          layout.mark("").parent_path()}) {
-    std::error_code error;
-    std::filesystem::create_directories(dir, error);
-    if (error) return Error{dir.string() + ": cannot make it: " + error.message()};
-  }
-  return std::nullopt;
-}
-
 std::optional<Error> open_store(Shared& shared) {
   Store::Failure failure;
   shared.store = Store::open(shared.context, Store::Mode::write, failure);
@@ -166,8 +156,7 @@ void RocksJournal::trim(const std::string& stream) {
   changed_.notify_one();
 }
 
-void RocksJournal::write_latch(const std::string& stream, std::string contents,
-                               LatchWritten done) {
+void RocksJournal::write_latch(const std::string& stream, std::string contents, LatchWritten done) {
   {
     const std::lock_guard lock(mutex_);
     queued_.latches.push_back({stream, std::move(contents), std::move(done)});
@@ -185,8 +174,7 @@ void RocksJournal::locate(const std::string& stream, Offset offset_min, std::uin
   reader_.locate(stream, offset_min, bytes_min, received_min_ms, std::move(done));
 }
 
-Result<std::vector<LedgerEntry>> RocksJournal::ledger(const std::string& stream,
-                                                      std::size_t max) {
+Result<std::vector<LedgerEntry>> RocksJournal::ledger(const std::string& stream, std::size_t max) {
   return reader_.ledger(stream, max);
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "journal/data_dir.h"
 
 namespace spillway::journal {
 
@@ -46,17 +47,18 @@ struct Newest {
 
 Newest read_newest(int fd, std::size_t slot_bytes) {
   Newest newest;
-  bool written = false;
+  bool short_file = false;
+  bool zeros = false;  // all of the slot that is written second, at the first write
   for (std::size_t i = 0; i < 2; ++i) {
     std::string slot(slot_bytes, '\0');
     const ssize_t n = ::pread(fd, slot.data(), slot.size(), static_cast<off_t>(i * slot_bytes));
     if (n != static_cast<ssize_t>(slot_bytes)) {
-      written = true;
+      short_file = true;
       continue;
     }
     SlotHeader header;
     std::memcpy(&header, slot.data(), sizeof header);
-    written |= std::any_of(slot.begin(), slot.end(), [](char c) { return c != 0; });
+    if (i == 0) zeros = std::all_of(slot.begin(), slot.end(), [](char c) { return c == 0; });
     if (header.counter == 0 || header.length > slot_bytes - sizeof header ||
         header.crc != crc_of(slot, header.length) || header.counter <= newest.counter) {
       continue;
@@ -64,7 +66,8 @@ Newest read_newest(int fd, std::size_t slot_bytes) {
     newest.counter = header.counter;
     newest.contents.contents = slot.substr(sizeof header, header.length);
   }
-  newest.contents.damaged = written && !newest.contents.contents;
+  // Zeros there: the first write was cut short, if there was one, and nobody was told of it.
+  newest.contents.damaged = !newest.contents.contents && (short_file || !zeros);
   return newest;
 }
 
@@ -84,12 +87,7 @@ std::optional<Error> make(const std::filesystem::path& path, std::size_t slot_by
     ::unlink(fresh.c_str());
     return error;
   }
-  const int dir = ::open(path.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (dir < 0) return failure(path.parent_path(), "open it");
-  const bool synced = ::fsync(dir) == 0;
-  ::close(dir);
-  if (!synced) return failure(path.parent_path(), "sync it");
-  return std::nullopt;
+  return sync_directory(path.parent_path());
 }
 
 }  // namespace
@@ -141,21 +139,28 @@ std::size_t Slots::capacity() const { return slot_bytes_ - sizeof(SlotHeader); }
 
 bool Slots::write(std::string_view contents) {
   if (contents.size() > capacity()) return false;
+  // The first time into both: one that is damaged later must not look like one never written.
+  const bool first = counter_ == 0;
+  std::uint64_t counter = counter_ + 1;
+  // On failure the other slot is untouched, and the next try goes to this one again.
+  if (!write_slot(counter, contents)) return false;
+  if (first && !write_slot(++counter, contents)) return false;
+  counter_ = counter;
+  contents_ = {std::string(contents), false};
+  return true;
+}
+
+bool Slots::write_slot(std::uint64_t counter, std::string_view contents) {
   SlotHeader header;
-  header.counter = counter_ + 1;
+  header.counter = counter;
   header.length = static_cast<std::uint32_t>(contents.size());
   std::string slot(sizeof header, '\0');
   std::memcpy(slot.data(), &header, sizeof header);
   slot.append(contents);
   header.crc = crc_of(slot, contents.size());
   std::memcpy(slot.data(), &header, sizeof header);
-  if (!write_all(fd_, slot, static_cast<off_t>((header.counter % 2) * slot_bytes_)) ||
-      ::fdatasync(fd_) != 0) {
-    return false;  // the other slot is untouched, and the next try goes to this one again
-  }
-  counter_ = header.counter;
-  contents_ = {std::string(contents), false};
-  return true;
+  return write_all(fd_, slot, static_cast<off_t>((counter % 2) * slot_bytes_)) &&
+         ::fdatasync(fd_) == 0;
 }
 
 }  // namespace spillway::journal

@@ -38,6 +38,7 @@ class Slots {
 
  private:
   Slots(int fd, std::size_t slot_bytes);
+  bool write_slot(std::uint64_t counter, std::string_view contents);
 
   int fd_;
   std::size_t slot_bytes_;

@@ -11,6 +11,8 @@ namespace spillway::journal {
 
 namespace {
 
+constexpr std::uintmax_t kRoom = std::uintmax_t{1} << 30;
+
 [[noreturn]] void run(const std::function<void()>& body) {
   const bool failed_before = testing::Test::HasFailure();
   body();
@@ -19,6 +21,14 @@ namespace {
 }
 
 }  // namespace
+
+std::filesystem::path in_memory() {
+  std::error_code error;
+  const std::filesystem::path shared = "/dev/shm";
+  const auto space = std::filesystem::space(shared, error);
+  const bool good = !error && space.available >= kRoom && ::access(shared.c_str(), W_OK) == 0;
+  return good ? shared : std::filesystem::temp_directory_path();
+}
 
 void in_child(const std::function<void()>& body) {
   std::fflush(nullptr);

@@ -2,9 +2,14 @@
 // fork must never have opened a store.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 
 namespace spillway::journal {
+
+// Where files go that no machine has to survive for: a disk in memory, if it has the room. What is
+// durable there the tests decide, not the disk.
+std::filesystem::path in_memory();
 
 // Runs `body` in a child; its failures fail this test, and so does its death.
 void in_child(const std::function<void()>& body);
@@ -18,7 +23,7 @@ class Victim {
   Victim(const Victim&) = delete;
   Victim& operator=(const Victim&) = delete;
 
-  void report(unsigned long number);             // in the child
+  void report(unsigned long number);              // in the child
   unsigned long kill_after(unsigned long acked);  // in the parent
 
  private:

@@ -1,8 +1,5 @@
 #include "tests/fault/fault_file_system.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 
@@ -14,8 +11,6 @@ using rocksdb::IOStatus;
 using rocksdb::Slice;
 
 namespace {
-
-constexpr std::uint64_t kPage = 4096;
 
 FileKind kind_of(const std::string& path) {
   const std::string name = path.substr(path.rfind('/') + 1);
@@ -40,17 +35,15 @@ class FaultFile final : public rocksdb::FSWritableFileOwnerWrapper {
     const Slice written(data.data(), status.ok() ? data.size() : std::min(torn_bytes, data.size()));
     if (written.empty()) return status;
     IOStatus reached = target()->Append(written, options, context);
-    if (reached.ok()) system_.appended(path_, written.size());
     return status.ok() ? reached : status;
   }
-  IOStatus Append(const Slice& data, const IOOptions& options,
-                  const rocksdb::DataVerificationInfo&, IODebugContext* context) override {
+  IOStatus Append(const Slice& data, const IOOptions& options, const rocksdb::DataVerificationInfo&,
+                  IODebugContext* context) override {
     return Append(data, options, context);
   }
   IOStatus Sync(const IOOptions& options, IODebugContext* context) override {
     IOStatus status = system_.check(path_, kSync, nullptr);
     if (status.ok()) status = target()->Sync(options, context);
-    if (status.ok()) system_.synced(path_);
     return status;
   }
   IOStatus Fsync(const IOOptions& options, IODebugContext* context) override {
@@ -109,38 +102,11 @@ void FaultFileSystem::heal() {
   const std::lock_guard lock(mutex_);
   faults_.clear();
   free_space_.reset();
-  dead_ = false;
-}
-
-void FaultFileSystem::lose_unsynced(Tail tail) {
-  const std::lock_guard lock(mutex_);
-  for (auto& [path, written] : files_) {
-    if (written.size <= written.synced) continue;
-    const int fd = ::open(path.c_str(), O_RDWR);
-    if (fd < 0) continue;
-    const std::uint64_t unsynced = written.size - written.synced;
-    const auto middle = static_cast<off_t>(written.synced + unsynced / 2);
-    // Pages reach the disk whole or not at all; those not written read as zeros.
-    const std::uint64_t page = (written.synced + unsynced / 2) / kPage * kPage;
-    const std::uint64_t hole = std::max(written.synced, page);
-    const std::string zeros(std::min(written.size, page + kPage) - hole, '\0');
-    bool done = false;
-    switch (tail) {
-      case Tail::gone: done = ::ftruncate(fd, static_cast<off_t>(written.synced)) == 0; break;
-      case Tail::torn: done = ::ftruncate(fd, middle) == 0; break;
-      case Tail::hole:
-        done = ::pwrite(fd, zeros.data(), zeros.size(), static_cast<off_t>(hole)) >= 0;
-        break;
-    }
-    if (!done) ++fired_;
-    ::close(fd);
-  }
 }
 
 IOStatus FaultFileSystem::check(const std::string& path, Operation operation,
                                 std::size_t* torn_bytes) {
   const std::lock_guard lock(mutex_);
-  if (dead_) return IOStatus::IOError("the power is off");
   for (Fault& fault : faults_) {
     if ((fault.files & kind_of(path)) == 0 || (fault.operations & operation) == 0) continue;
     if (fault.count == 0) continue;
@@ -151,23 +117,12 @@ IOStatus FaultFileSystem::check(const std::string& path, Operation operation,
     --fault.count;
     ++fired_;
     if (torn_bytes != nullptr) *torn_bytes = fault.torn_bytes;
-    dead_ = fault.power_cut;
     if (fault.error == Errno::eio) return IOStatus::IOError("injected EIO", path);
     IOStatus status = IOStatus::NoSpace("injected ENOSPC", path);
     status.SetRetryable(true);  // as the real file system says it
     return status;
   }
   return IOStatus::OK();
-}
-
-void FaultFileSystem::appended(const std::string& path, std::uint64_t bytes) {
-  const std::lock_guard lock(mutex_);
-  files_[path].size += bytes;
-}
-
-void FaultFileSystem::synced(const std::string& path) {
-  const std::lock_guard lock(mutex_);
-  files_[path].synced = files_[path].size;
 }
 
 IOStatus FaultFileSystem::NewWritableFile(const std::string& path,
@@ -180,7 +135,6 @@ IOStatus FaultFileSystem::NewWritableFile(const std::string& path,
   if (!status.ok()) return status;
   {
     const std::lock_guard lock(mutex_);
-    files_[path] = {};
     wal_files_to_come_ -= kind_of(path) == kWal ? 1 : 0;
   }
   changed_.notify_all();
@@ -212,21 +166,13 @@ IOStatus FaultFileSystem::RenameFile(const std::string& from, const std::string&
                                      const IOOptions& options, IODebugContext* context) {
   IOStatus status = check(to, kRename, nullptr);
   if (status.ok()) status = target()->RenameFile(from, to, options, context);
-  if (!status.ok()) return status;
-  const std::lock_guard lock(mutex_);
-  if (const auto it = files_.find(from); it != files_.end()) {
-    files_[to] = it->second;
-    files_.erase(it);
-  }
   return status;
 }
 
 IOStatus FaultFileSystem::DeleteFile(const std::string& path, const IOOptions& options,
                                      IODebugContext* context) {
-  IOStatus status = target()->DeleteFile(path, options, context);
-  const std::lock_guard lock(mutex_);
-  files_.erase(path);
-  return status;
+  IOStatus status = check(path, kDelete, nullptr);
+  return status.ok() ? target()->DeleteFile(path, options, context) : status;
 }
 
 IOStatus FaultFileSystem::GetFreeSpace(const std::string& path, const IOOptions& options,

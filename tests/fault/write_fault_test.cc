@@ -25,8 +25,7 @@ struct Rig {
   int append_through(Offset last) {
     int failures = 0;
     while (acked < last && failures < 100) {
-      const Outcome outcome =
-          append(*journal, {make_block(acked + 1, 1, kBlockBytes)}, generation);
+      const Outcome outcome = append(*journal, {make_block(acked + 1, 1, kBlockBytes)}, generation);
       if (outcome == Outcome::ok) {
         ++acked;
         continue;
@@ -87,7 +86,7 @@ class OneFault : public testing::TestWithParam<Case> {};
 
 TEST_P(OneFault, LosesNothingAcknowledgedKeepsTheOrderAndGoesOn) {
   in_child([] {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Rig rig(dir.path());
     rig.open();
     EXPECT_EQ(rig.append_through(20), 0);
@@ -129,7 +128,7 @@ INSTANTIATE_TEST_SUITE_P(Device, OneFault, testing::ValuesIn(kCases),
 
 TEST(FullDisk, IsReadFromWhileItLastsAndLeftWhenThereIsSpace) {
   in_child([] {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Rig rig(dir.path());
     rig.open();
     EXPECT_EQ(rig.append_through(60), 0);
@@ -158,7 +157,7 @@ TEST(FullDisk, IsReadFromWhileItLastsAndLeftWhenThereIsSpace) {
 
 TEST(Reopening, IsReportedWithoutACommitWhenATableCannotBeWritten) {
   in_child([] {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Rig rig(dir.path());
     rig.open();
     // Fills a memtable; nothing is committed after the one that seals it.
@@ -175,7 +174,7 @@ TEST(Reopening, IsReportedWithoutACommitWhenATableCannotBeWritten) {
 
 TEST(Reopening, RefusesCommitsMadeBeforeTheirMakerKnewOfIt) {
   in_child([] {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Rig rig(dir.path());
     rig.open();
     EXPECT_EQ(rig.append_through(5), 0);
@@ -196,7 +195,7 @@ TEST(Reopening, RefusesCommitsMadeBeforeTheirMakerKnewOfIt) {
 
 TEST(Reopening, EndsEverythingInAFailedGroupAsFailed) {
   in_child([] {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Rig rig(dir.path());
     rig.open();
     EXPECT_EQ(rig.append_through(5), 0);
@@ -217,7 +216,7 @@ TEST(Reopening, EndsEverythingInAFailedGroupAsFailed) {
 
 TEST(SlowTables, HoldAppendsUpButAreNoFailure) {
   in_child([] {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Rig rig(dir.path());
     rig.open();
     EXPECT_EQ(rig.append_through(1), 0);
@@ -232,7 +231,7 @@ TEST(SlowTables, HoldAppendsUpButAreNoFailure) {
 
 TEST(Stopping, DoesNotWaitForAReopeningThatIsFarAway) {
   in_child([] {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Rig rig(dir.path());
     rig.options.reopen_initial = std::chrono::hours(1);
     rig.open();

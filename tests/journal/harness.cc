@@ -11,8 +11,8 @@
 
 namespace spillway::journal {
 
-TempDir::TempDir() {
-  std::string name = (std::filesystem::temp_directory_path() / "spillway-journal-XXXXXX").string();
+TempDir::TempDir(const std::filesystem::path& parent) {
+  std::string name = (parent / "spillway-journal-XXXXXX").string();
   path_ = ::mkdtemp(name.data());
 }
 

@@ -43,9 +43,9 @@ TEST(Slots, FallBackToTheOlderContentsWhenTheNewestSlotIsTorn) {
   {
     auto slots = Slots::open(dir.path() / "f", kSlot);
     ASSERT_TRUE(slots->write("first"));
-    ASSERT_TRUE(slots->write("second"));  // counter 2: slot 0
+    ASSERT_TRUE(slots->write("second"));  // counter 3: slot 1
   }
-  flip_byte(dir.path() / "f", 17);
+  flip_byte(dir.path() / "f", kSlot + 17);
   EXPECT_EQ(Slots::open(dir.path() / "f", kSlot)->contents().contents, "first");
 }
 
@@ -61,6 +61,26 @@ TEST(Slots, SayThatBothAreDamagedInsteadOfThatNothingWasWritten) {
   const auto slots = Slots::open(dir.path() / "f", kSlot);
   EXPECT_FALSE(slots->contents().contents);
   EXPECT_TRUE(slots->contents().damaged);
+}
+
+TEST(Slots, HoldNothingAfterAFirstWriteThatWasCutShort) {
+  TempDir dir;
+  ASSERT_TRUE(Slots::open(dir.path() / "f", kSlot).has_value());
+  flip_byte(dir.path() / "f", kSlot + 17);  // what the power left of slot 1
+  auto slots = Slots::open(dir.path() / "f", kSlot);
+  EXPECT_FALSE(slots->contents().contents);
+  EXPECT_FALSE(slots->contents().damaged);
+  EXPECT_TRUE(slots->write("first"));
+  EXPECT_EQ(Slots::peek(dir.path() / "f", kSlot)->contents, "first");
+}
+
+TEST(Slots, KeepTheFirstContentsWhenOneSlotIsDamaged) {
+  for (const std::streamoff at : {std::streamoff{17}, std::streamoff{kSlot + 17}}) {
+    TempDir dir;
+    ASSERT_TRUE(Slots::open(dir.path() / "f", kSlot)->write("first"));
+    flip_byte(dir.path() / "f", at);
+    EXPECT_EQ(Slots::open(dir.path() / "f", kSlot)->contents().contents, "first");
+  }
 }
 
 TEST(Slots, RefuseContentsThatDoNotFit) {

@@ -1,9 +1,8 @@
-// Sudden ends: of the power, where only synced bytes survive, and of the process.
+// The sudden end of the process: what it wrote is there, synced or not.
 #include <gtest/gtest.h>
 
 #include "journal/inspect.h"
 #include "tests/fault/child.h"
-#include "tests/fault/fault_file_system.h"
 #include "tests/journal/harness.h"
 
 namespace spillway::journal {
@@ -35,46 +34,9 @@ void expect_intact_from(const std::filesystem::path& dir, Offset acked) {
   }
 }
 
-class PowerCut : public testing::TestWithParam<Tail> {};
-
-TEST_P(PowerCut, LosesNothingAcknowledgedWheneverItComes) {
-  for (int skip = 1; skip < 420 && !HasFailure(); skip += 37) {
-    in_child([skip] {
-      const TempDir dir;
-      const auto system = std::make_shared<FaultFileSystem>();
-      const auto env = rocksdb::NewCompositeEnv(system);
-      Options options = options_in(dir.path());
-      options.max_disk_bytes = kMinDiskBytes;
-      options.env = env.get();
-      Offset acked = 0;
-      {
-        const auto journal = open_journal(options);
-        Fault fault{kAny, kSync | kSyncDir | kAppend | kCreate | kRename, Errno::eio, skip, 1};
-        fault.power_cut = true;
-        system->inject(fault);
-        while (acked < 600 && commit(*journal, next_commit(acked + 1)) == Outcome::ok) ++acked;
-      }
-      EXPECT_EQ(system->fired(), 1);
-      system->heal();
-      system->lose_unsynced(GetParam());
-      expect_intact_from(dir.path(), acked);
-    });
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Leaving, PowerCut, testing::Values(Tail::gone, Tail::torn, Tail::hole),
-                         [](const auto& one) {
-                           switch (one.param) {
-                             case Tail::gone: return "NothingUnsynced";
-                             case Tail::torn: return "HalfOfIt";
-                             case Tail::hole: return "AHoleInIt";
-                           }
-                           return "";
-                         });
-
 TEST(SigKill, LosesNothingAcknowledgedWheneverItComes) {
   for (const unsigned long round : {1ul, 20ul, 77ul, 150ul, 301ul, 444ul}) {
-    const TempDir dir;
+    const TempDir dir(in_memory());
     Victim victim([&dir](Victim& self) {
       Options options = options_in(dir.path());
       options.max_disk_bytes = kMinDiskBytes;
@@ -90,7 +52,7 @@ TEST(SigKill, LosesNothingAcknowledgedWheneverItComes) {
 }
 
 TEST(SigKill, LeavesTheDirectoryToTheNextBroker) {
-  const TempDir dir;
+  const TempDir dir(in_memory());
   Victim victim([&dir](Victim& self) {
     const auto journal = open_journal(options_in(dir.path()));
     for (Offset i = 1; i < 1500; ++i) {
