@@ -69,7 +69,7 @@ def sequence(position):
 class Process:
     """A child whose output goes to files, and that does not outlive the test."""
 
-    def __init__(self, run, name, command):
+    def __init__(self, run, name, command, environment=None):
         self.run, self.name = run, name
         self.out_path = run.folder / f"{name}.out"
         self.err_path = run.folder / f"{name}.err"
@@ -77,6 +77,7 @@ class Process:
         with open(self.out_path, "wb") as out, open(self.err_path, "ab") as err:
             self.child = subprocess.Popen([str(part) for part in command], stdout=out, stderr=err,
                                           stdin=subprocess.DEVNULL, cwd=run.folder,
+                                          env={**os.environ, **(environment or {})},
                                           preexec_fn=_die_with_parent)
         run.processes.append(self)
 
@@ -363,12 +364,12 @@ def scenarios_of(module):
     return {f.__name__: f for f in sorted(found, key=lambda f: f.__code__.co_firstlineno)}
 
 
-def main():
+def main(rounds=25):
     scenarios = scenarios_of(sys.modules["__main__"])
     parser = argparse.ArgumentParser()
     parser.add_argument("scenario", nargs="*", metavar="SENTENCE")
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
     options = parser.parse_args()
     unknown = [name for name in options.scenario if name not in scenarios]

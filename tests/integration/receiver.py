@@ -77,6 +77,9 @@ class Receiver:
         self._thread.join()
         self._thread = None
 
+    def listening(self):
+        return self._thread is not None
+
     def join(self):
         self._thread.join()
 

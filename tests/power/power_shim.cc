@@ -42,6 +42,8 @@ namespace {
 struct OpenFile {
   std::uint32_t id = 0;
   std::string path;  // when it was opened
+  dev_t device = 0;
+  ino_t inode = 0;
   bool appends = false;
   bool directory = false;
 };
@@ -139,7 +141,15 @@ void write_down(Call call, std::string_view path, std::string_view second = {}) 
 
 OpenFile* find(int fd) {
   const auto it = shim().files.find(fd);
-  return it == shim().files.end() ? nullptr : &it->second;
+  if (it == shim().files.end()) return nullptr;
+  struct stat info;
+  // The C library closes what it reads folders with by itself: the number may be another's by now.
+  if (::fstat(fd, &info) == 0 && info.st_dev == it->second.device &&
+      info.st_ino == it->second.inode) {
+    return &it->second;
+  }
+  shim().files.erase(it);
+  return nullptr;
 }
 
 // --- opening and closing ---
@@ -154,7 +164,8 @@ int open_file(int folder, const char* path, int flags, mode_t mode) {
   if (fd < 0) return fd;
   struct stat info;
   ::fstat(fd, &info);
-  OpenFile file{++shim().last_id, *place, (flags & O_APPEND) != 0, S_ISDIR(info.st_mode)};
+  OpenFile file{++shim().last_id,     *place, info.st_dev, info.st_ino, (flags & O_APPEND) != 0,
+                S_ISDIR(info.st_mode)};
   if (!file.directory) {
     EntryHeader header;
     header.call = existed ? Call::open : Call::create;
