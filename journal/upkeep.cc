@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "base/invariant.h"
 #include "journal/block_reader.h"
@@ -60,6 +61,7 @@ void Writer::work(Time now) {
     flush_state();
     write_marks();
     if (!failing_) watch_disk();
+    if (!failing_) flush_idle();
   }
 }
 
@@ -102,6 +104,21 @@ void Writer::trim(Stream& stream) {
     status = rocksdb::DeleteFilesInRanges(&store.db(), family, &range, 1, false);
   }
   if (!status.ok()) fail(status);
+}
+
+// When nothing is needed any more and nothing comes: the little that a drained stream keeps in
+// memory holds the WAL file that it is in, and all that came after.
+void Writer::flush_idle() {
+  Offset ends = 0;
+  bool drained = true;
+  for (const auto& [name, stream] : shared_.streams) {
+    ends += stream->durable.end;
+    drained &= stream->durable.watermark >= stream->durable.end;
+  }
+  const bool rests = std::exchange(ends_at_tick_, ends) == ends;
+  if (!drained || !rests || bound_.state().use.wal <= 2 * kDrainedBytes) return;
+  if (const rocksdb::Status status = shared_.store->start_flush(true); !status.ok()) fail(status);
+  for (const auto& [name, stream] : shared_.streams) stream->trim_due = trims_due_ = true;
 }
 
 // Before anything is refused: what is in memory is on the disk twice as long as its WAL file

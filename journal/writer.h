@@ -60,6 +60,7 @@ class Writer {
   void limit_ledger(Stream& stream);
   void write_marks();
   void watch_disk();
+  void flush_idle();
   void announce(Outcome answer);
   DiskState look_at_disk();
   std::uint64_t free_space() const;
@@ -79,6 +80,7 @@ class Writer {
   Time tick_at_{};
   Time trim_at_{};
   Time squeezed_at_{};
+  Offset ends_at_tick_ = 0;  // of all streams, added up
   bool trims_due_ = false;
   bool have_ballast_ = false;
   Outcome answer_ = Outcome::ok;

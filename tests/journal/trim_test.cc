@@ -60,6 +60,19 @@ TEST(Trim, ReturnsADrainedJournalToAFewMebibytes) {
   EXPECT_EQ(read(*journal, 61).blocks.size(), 1u);
 }
 
+TEST(Trim, LetsGoOfTheWalThatAnIdleStreamHolds) {
+  TempDir dir;
+  const auto journal = open_journal(options_in(dir.path(), {"s", "idle"}));
+  fill(*journal, 1, 1, "idle");  // stays in memory, and in the first WAL file
+  ASSERT_EQ(set_watermark(*journal, 1, 0, "idle"), Outcome::ok);
+  for (Offset i = 1; i <= 9; ++i) {
+    fill(*journal, i, i);
+    ASSERT_EQ(set_watermark(*journal, i), Outcome::ok);
+    journal->trim("s");
+  }
+  EXPECT_TRUE(eventually([&] { return du(dir.path()) < 6 * kMiB; })) << du(dir.path());
+}
+
 TEST(Trim, LeavesTheEndWhereItWasForTheNextStart) {
   TempDir dir;
   {
