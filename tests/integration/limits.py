@@ -110,7 +110,7 @@ def a_limit_lowered_below_the_backlog_halts_until_its_operator_accepts_the_drop(
     broker.start("--accept-drop")
     broker.wait_halt(active=False)
     run.publish(broker.address, more, "--resume").result()
-    expect(broker.sink("t")["backlog"]["records"] <= 1_000, broker.sink("t"))
+    broker.wait_sink("has dropped", "t", lambda sink: sink["backlog"]["records"] <= 1_000)
     receiver.start()
     broker.wait_drained("t")
     shown = broker.cli("journal", "status", "--ledger", "1000")["streams"][0]["ledger"]
