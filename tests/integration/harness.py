@@ -66,6 +66,57 @@ def sequence(position):
     return int(position.split("/")[1])
 
 
+def du(folder):
+    """Bytes, as `du` counts them."""
+    blocks = 0
+    for parent, _, names in os.walk(folder):
+        for name in (*names, "."):
+            try:
+                blocks += os.lstat(os.path.join(parent, name)).st_blocks
+            except FileNotFoundError:
+                pass
+    return blocks * 512
+
+
+def memory_of(pid):
+    """The resident bytes of a process."""
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) << 10
+
+
+class Watch(threading.Thread):
+    """The most that each broker of a run ever took: of the disk, against max_disk_bytes (G6), and of
+    memory."""
+
+    def __init__(self, brokers):
+        super().__init__(daemon=True)
+        self.brokers, self.memory, self.disk = brokers, {}, {}
+        self._done = threading.Event()
+        self.start()
+
+    def look(self):
+        for broker in list(self.brokers):
+            name, process = broker.name, broker.process
+            self.disk[name] = max(self.disk.get(name, 0), du(broker.data_dir))
+            if process is not None and process.running():
+                try:
+                    now = memory_of(process.child.pid)
+                except (OSError, TypeError):
+                    continue  # it has just ended
+                self.memory[name] = max(self.memory.get(name, 0), now)
+
+    def run(self):
+        while not self._done.wait(0.1):
+            self.look()
+
+    def finish(self):
+        self._done.set()
+        self.join()
+        self.look()
+        for broker in self.brokers:
+            most, bound = self.disk[broker.name], broker.max_disk_bytes
+            expect(most <= bound, f"{broker.data_dir} took {most} bytes, {bound} are allowed")
+
+
 class Process:
     """A child whose output goes to files, and that does not outlive the test."""
 
@@ -115,7 +166,8 @@ class Publisher(Process):
 
 class Broker:
     """`spillway run` with a configuration, started and stopped as often as needed on the same
-    ports. `streams` is TOML; so are `journal` (keys of [journal]) and `top` (what comes first)."""
+    ports. `streams` is TOML; so are `journal` (keys of [journal]) and `top` (what comes first).
+    What data_dir takes is held against max_disk_bytes as long as the run lasts."""
 
     def __init__(self, run, name, streams, journal="", top=""):
         self.run, self.name = run, name
@@ -124,6 +176,10 @@ class Broker:
         self.admin_port, self.ingress_port = run.port(), run.port()
         self.address = f"tcp://127.0.0.1:{self.ingress_port}"
         self.unix = f"unix://{run.folder}/{name}.sock"
+        if "max_disk_bytes" not in journal:
+            journal += '\nmax_disk_bytes = "512MiB"'
+        number, unit = re.search(r'max_disk_bytes = "(\d+)(B|MiB|GiB)"', journal).groups()
+        self.max_disk_bytes = int(number) << {"B": 0, "MiB": 20, "GiB": 30}[unit]
         self.journal, self.top = journal, top
         self.process = None
         self.starts = 0
@@ -272,6 +328,8 @@ class Run:
         self.random = random.Random(seed)
         self.folder = Path(tempfile.mkdtemp(prefix=f"spillway-{name[:24]}-"))
         self.processes, self.receivers, self._ports = [], [], []
+        self.brokers = []
+        self.watch = Watch(self.brokers)
         self._last = 0
 
     def say(self, text):
@@ -287,7 +345,8 @@ class Run:
         return placeholder.getsockname()[1]
 
     def broker(self, name, streams, **more):
-        return Broker(self, name, streams, **more)
+        self.brokers.append(Broker(self, name, streams, **more))
+        return self.brokers[-1]
 
     def receiver(self, port, name, **more):
         receiver = Receiver(port, self.folder / name, **more)
@@ -383,6 +442,7 @@ def main(rounds=25):
         run, good = Run(name, seed, options.rounds), False
         try:
             scenarios[name](run)
+            run.watch.finish()
             good = True
         except BaseException:  # also an interrupt: the children must end
             traceback.print_exc(file=sys.stdout)
