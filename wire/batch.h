@@ -21,16 +21,14 @@ namespace spillway::wire {
 
 // Length prefix, Frame tag and Batch header together are never longer than this.
 inline constexpr std::size_t kMaxBatchHeaderBytes = 128;
-// What BlockBuilder joins small batches up to.
-inline constexpr std::size_t kBlockTargetBytes = std::size_t{64} << 10;
 
 // One Batch. `records` and the frame that it points into must outlive it.
 struct BatchView {
   std::uint64_t epoch = 0;
   std::uint64_t first_sequence = 0;
-  std::uint64_t count = 0;           // records, or records that a skip stands for; at least 1
-  std::optional<Position> previous;  // the last position before this epoch
-  std::optional<LossReason> skip;    // then there are no records
+  std::uint64_t count = 0;             // records, or records that a skip stands for; at least 1
+  std::optional<Position> previous;    // the last position before this epoch
+  std::optional<LossReason> skip;      // then there are no records
   std::span<const std::byte> records;  // `count` times {tag, varint length, Record}
 
   Position first() const { return {epoch, first_sequence}; }
@@ -46,9 +44,9 @@ Result<BatchView> parse_batch(std::span<const std::byte> batch);
 
 // What admission must know of a record.
 struct RecordShape {
-  std::uint32_t bytes = 0;  // tag, length and record
-  bool continues = false;   // it continues a group, or it is a part that is not the first
-  bool open = false;        // after it a group or a record in parts is unfinished
+  std::uint32_t bytes = 0;     // tag, length and record
+  bool continues = false;      // it continues a group, or it is a part that is not the first
+  bool open = false;           // after it a group or a record in parts is unfinished
   bool inside_record = false;  // after it a record in parts is unfinished
 };
 
@@ -76,38 +74,6 @@ std::optional<Refusal> scan_records(const BatchView& batch, std::uint64_t max_re
 // Keeps `previous` only if index is 0.
 BatchView sub_batch(const BatchView& batch, std::span<const RecordShape> shapes,
                     std::uint64_t index, std::uint64_t count);
-
-// A block of its own with a copy of the records. `shapes` as scan_records() filled it for this
-// batch. `running_bytes_before` is Block::running_bytes of the block before.
-BlockPtr make_block(Offset first, const BatchView& batch, std::span<const RecordShape> shapes,
-                    std::int64_t received_ms, std::uint64_t running_bytes_before);
-
-// Joins consecutive batches of one epoch into one block, so that small batches do not cost a block
-// each. Memory: one buffer of kBlockTargetBytes; blocks are allocated to measure.
-class BlockBuilder {
- public:
-  bool empty() const { return count_ == 0; }
-  std::uint64_t count() const { return count_; }
-  std::uint64_t bytes() const { return buffer_.size(); }
-
-  // Whether the batch may be appended: empty(), or it follows in the same epoch, is no skip, and
-  // the whole stays within kBlockTargetBytes.
-  bool fits(const BatchView& batch) const;
-  // Requires fits(). received_ms of the block is that of its first batch.
-  void append(const BatchView& batch, std::span<const RecordShape> shapes,
-              std::int64_t received_ms);
-  // The block, whose first record has offset `first`; empty() again. Requires !empty().
-  BlockPtr take(Offset first, std::uint64_t running_bytes_before);
-
- private:
-  std::vector<std::byte> buffer_;
-  Position position_;
-  std::uint64_t count_ = 0;
-  std::int64_t received_ms_ = 0;
-  std::optional<LossReason> skip_;
-  bool starts_clean_ = true;
-  bool ends_clean_ = true;
-};
 
 // The records [first, last] of a block; shares its storage. The block itself if that is all of it.
 // Requires first <= last, both in the block.

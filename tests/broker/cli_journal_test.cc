@@ -7,6 +7,7 @@
 
 #include "journal/journal.h"
 #include "tests/broker/cli_support.h"
+#include "tests/wire/make_block.h"
 #include "wire/batch.h"
 
 namespace spillway::cli {

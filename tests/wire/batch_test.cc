@@ -49,8 +49,7 @@ TEST(Batch, RefusesWhatIsAgainstTheOrderOrTheRules) {
       {"a cut number", "\x08\x01\x10\x01\x18\xff"s},
       {"sequence over 63 bits",
        "\x08\x01\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x18\x01"s + record},
-      {"count over 63 bits",
-       "\x08\x01\x10\x02\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f"s + record},
+      {"count over 63 bits", "\x08\x01\x10\x02\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f"s + record},
       {"previous in mid-epoch", "\x08\x02\x10\x02\x18\x01\x22\x04\x08\x01\x10\x01"s + record},
       {"previous of a newer epoch", "\x08\x02\x10\x01\x18\x01\x22\x04\x08\x02\x10\x01"s + record},
       {"previous with another field", "\x08\x02\x10\x01\x18\x01\x22\x02\x18\x01"s + record},
@@ -172,11 +171,9 @@ TEST(Scan, PartsFollowOneAnotherFromBatchToBatch) {
   const std::vector<RecordFields> good{part_of("a", 0, false), part_of("b", 1, false),
                                        part_of("c", 2, true), record_of("d")};
   EXPECT_EQ(scan_parts(good, {}), std::nullopt);
-  EXPECT_EQ(scan_parts({part_of("a", 0, false), part_of("b", 2, true)}, {}),
-            RejectCode::malformed);
+  EXPECT_EQ(scan_parts({part_of("a", 0, false), part_of("b", 2, true)}, {}), RejectCode::malformed);
   EXPECT_EQ(scan_parts({record_of("a"), part_of("b", 1, true)}, {}), RejectCode::malformed);
-  EXPECT_EQ(scan_parts({part_of("a", 0, true), part_of("b", 1, true)}, {}),
-            RejectCode::malformed);
+  EXPECT_EQ(scan_parts({part_of("a", 0, true), part_of("b", 1, true)}, {}), RejectCode::malformed);
 }
 
 TEST(Scan, AFreshStateTakesAnyPart) {

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tests/wire/build.h"
+#include "tests/wire/make_block.h"
 #include "wire/frame.h"
 
 namespace spillway::wire {
@@ -19,9 +20,8 @@ std::string sample() {
   rich.headers = std::span(&header, 1);
   rich.timestamp_ms = 1'700'000'000'000;
   rich.mark = bytes_of("mark");
-  const std::string records =
-      records_of({rich, record_of("x", Group::ends), part_of("a", 0, false), part_of("b", 1, true)},
-                 {9, 1});
+  const std::string records = records_of(
+      {rich, record_of("x", Group::ends), part_of("a", 0, false), part_of("b", 1, true)}, {9, 1});
   return batch_frame_header({9, 1}, 4, records.size(), std::nullopt, Position{8, 3}) + records;
 }
 

@@ -144,10 +144,12 @@ TEST(Record, RefusesWhatIsMalformed) {
       {"group 4", sealed("\x30\x04")},
       {"last_part 2", sealed("\x38\x00\x40\x02"s)},
       {"last_part without part", sealed("\x40\x01")},
-      {"crc32c twice", sealed("\x7d" "1234")},
+      {"crc32c twice", sealed("\x7d"
+                              "1234")},
       {"a header with another field", sealed("\x22\x02\x18\x01")},
       {"a header that is cut off", sealed("\x22\x02\x0a\x05")},
-      {"a later field that is cut off", sealed("\x59" "1234")},
+      {"a later field that is cut off", sealed("\x59"
+                                               "1234")},
   };
   for (const auto& [name, records] : cases) EXPECT_NE(error_of(records), nullptr) << name;
 }
