@@ -15,6 +15,8 @@ std::optional<Position> parse_position(std::string_view text) {
   if (error != std::errc{} || slash == end || *slash != '/') return std::nullopt;
   auto [last, error2] = std::from_chars(slash + 1, end, position.sequence);
   if (error2 != std::errc{} || last != end) return std::nullopt;
+  // Leading zeros: one position has one name.
+  if (to_string(position) != text) return std::nullopt;
   return position;
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/crc32c.h"
+#include "base/utf8.h"
 #include "base/invariant.h"
 #include "wire/varint.h"
 
@@ -63,10 +64,11 @@ bool skip_value(unsigned type, Bytes& rest) {
 }
 
 bool check_header(Bytes header) {
+  Bytes key;
   Bytes ignored;
   if (!header.empty() && header[0] == tag_of(1, WireType::bytes)) {
     header = header.subspan(1);
-    if (!read_bytes(header, ignored)) return false;
+    if (!read_bytes(header, key) || !is_utf8(as_text(key))) return false;
   }
   if (!header.empty() && header[0] == tag_of(2, WireType::bytes)) {
     header = header.subspan(1);
@@ -87,7 +89,7 @@ bool read_field(std::byte tag, Bytes& bytes, RecordView& out, std::size_t& heade
     case tag_of(kType, WireType::bytes):
       if (!read_bytes(bytes, text) || text.size() > kMaxTypeBytes) return false;
       out.type = as_text(text);
-      return true;
+      return is_utf8(out.type);
     case tag_of(kHeaders, WireType::bytes): {
       const std::byte* start = bytes.data() - 1;
       if (!read_bytes(bytes, text) || !check_header(text) || ++headers > kMaxHeaders) return false;
@@ -231,6 +233,7 @@ std::optional<std::string> check_limits(const RecordFields& fields) {
   if (fields.type.size() > kMaxTypeBytes) {
     return over("a type in bytes", fields.type.size(), kMaxTypeBytes);
   }
+  if (!is_utf8(fields.type)) return "a type that is not UTF-8";
   if (fields.mark.size() > kMaxMarkBytes) {
     return over("a mark in bytes", fields.mark.size(), kMaxMarkBytes);
   }
@@ -239,6 +242,7 @@ std::optional<std::string> check_limits(const RecordFields& fields) {
   }
   std::size_t bytes = 0;
   for (const HeaderView& header : fields.headers) {
+    if (!is_utf8(header.key)) return "a header key that is not UTF-8";
     const std::size_t size = header_bytes(header);
     bytes += 1 + varint_bytes(size) + size;
   }

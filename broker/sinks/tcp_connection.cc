@@ -18,7 +18,6 @@ using boost::system::error_code;
 namespace {
 
 constexpr std::uint64_t kKernelGroupBytes = std::uint64_t{16} << 10;
-constexpr int kMaxDigits = 19;  // fits 64 bits without a check for overflow
 
 // Bytes in the send queue that the peer's kernel has not acknowledged; nothing when the connection
 // is no longer established, because then the answer means nothing.
@@ -263,7 +262,7 @@ void TcpConnection::read() {
 
 void TcpConnection::on_read(std::size_t bytes) {
   // With acknowledge = kernel, what the receiver says means nothing.
-  if (options_.acknowledge == config::Acknowledge::count && !parse_counts({input_.data(), bytes})) {
+  if (options_.acknowledge == config::Acknowledge::count && !take_counts({input_.data(), bytes})) {
     return;
   }
   if (events_ != nullptr) {
@@ -272,35 +271,14 @@ void TcpConnection::on_read(std::size_t bytes) {
 }
 
 // False when the attempt has ended.
-bool TcpConnection::parse_counts(std::string_view text) {
-  std::optional<std::uint64_t> newest;
-  const auto fail = [&](std::string what) {
-    lose(LossCause::protocol, std::move(what));
+bool TcpConnection::take_counts(std::string_view text) {
+  const auto newest = counts_.read(text, acks_.taken(), acks_.added());
+  if (!newest) {
+    lose(LossCause::protocol, newest.error().message);
     return false;
-  };
-  for (const char c : text) {
-    if (c >= '0' && c <= '9' && digits_ < kMaxDigits) {
-      count_ = count_ * 10 + static_cast<std::uint64_t>(c - '0');
-      ++digits_;
-      continue;
-    }
-    if (c != '\n' || digits_ == 0) {
-      return fail("the acknowledgement is not a decimal number and a newline");
-    }
-    if (count_ > acks_.added()) {
-      return fail("the receiver acknowledges " + std::to_string(count_) + " records, and " +
-                  std::to_string(acks_.added()) + " were sent");
-    }
-    const std::uint64_t before = newest.value_or(acks_.taken());
-    if (count_ < before) {
-      return fail("the acknowledgement went back from " + std::to_string(before) + " to " +
-                  std::to_string(count_));
-    }
-    newest = std::exchange(count_, 0);
-    digits_ = 0;
   }
-  if (newest) {
-    settle(*newest);
+  if (*newest) {
+    settle(**newest);
   }
   return events_ != nullptr;
 }

@@ -19,6 +19,7 @@
 #include "broker/sinks/ack_map.h"
 #include "broker/sinks/chunk.h"
 #include "broker/sinks/connector.h"
+#include "broker/sinks/count_reader.h"
 #include "broker/sinks/part_tracker.h"
 #include "broker/sinks/sink.h"
 #include "wire/record.h"
@@ -56,7 +57,7 @@ class TcpConnection : public std::enable_shared_from_this<TcpConnection> {
   void drop_parts();
   void read();
   void on_read(std::size_t bytes);
-  bool parse_counts(std::string_view text);
+  bool take_counts(std::string_view text);
   void poll_kernel();
   void settle(std::uint64_t units);
   void lose(LossCause cause, std::string text);
@@ -88,8 +89,7 @@ class TcpConnection : public std::enable_shared_from_this<TcpConnection> {
   std::uint64_t written_bytes_ = 0;
 
   std::array<char, 4096> input_;
-  std::uint64_t count_ = 0;  // the number being read
-  int digits_ = 0;
+  CountReader counts_;
 };
 
 }  // namespace spillway::broker

@@ -5,12 +5,24 @@
 #include "base/crc32c.h"
 #include "base/invariant.h"
 #include "base/position.h"
+#include "base/utf8.h"
 
 namespace spillway {
 namespace {
 
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+TEST(Utf8, IsWhatProtobufTakesForAString) {
+  for (const char* text : {"", "abc", "\x7f", "\xc3\xa9", "\xe2\x82\xac", "\xed\x9f\xbf",
+                           "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"}) {
+    EXPECT_TRUE(is_utf8(text)) << text;
+  }
+  for (const char* text : {"\x80", "\xc3", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
+                           "\xe2\x82", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xff", "a\xfe"}) {
+    EXPECT_FALSE(is_utf8(text)) << text;
+  }
 }
 
 TEST(Position, IsOrderedByEpochThenSequence) {
@@ -26,7 +38,7 @@ TEST(Position, SurvivesBeingWrittenAndRead) {
 
 TEST(Position, IsNotReadFromAnythingElse) {
   for (const char* text : {"", "/", "1", "1/", "/1", "1/2/3", "1/2 ", " 1/2", "-1/2", "1/-2",
-                           "18446744073709551616/1", "a/b"}) {
+                           "18446744073709551616/1", "a/b", "01/2", "1/02"}) {
     EXPECT_EQ(parse_position(text), std::nullopt) << text;
   }
 }

@@ -257,7 +257,8 @@ def read_tree(root):
         for name in sorted(names):
             path = Path(folder, name)
             relative = path.relative_to(root).as_posix()
-            is_data = relative.startswith("tests/data/") and path.suffix != ".md"
+            is_data = (relative.startswith(("tests/data/", "tests/fuzz/corpus/"))
+                       and path.suffix != ".md")
             if path.suffix in TEXT and not is_data:
                 try:
                     files[relative] = path.read_text(encoding="utf-8")

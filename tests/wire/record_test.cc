@@ -150,6 +150,8 @@ TEST(Record, RefusesWhatIsMalformed) {
       {"a header that is cut off", sealed("\x22\x02\x0a\x05")},
       {"a later field that is cut off", sealed("\x59"
                                                "1234")},
+      {"a type that is not UTF-8", sealed("\x1a\x01\xff")},
+      {"a header key that is not UTF-8", sealed("\x22\x03\x0a\x01\xff")},
   };
   for (const auto& [name, records] : cases) EXPECT_NE(error_of(records), nullptr) << name;
 }
@@ -190,6 +192,13 @@ TEST(Record, LimitsHoldAtBelowAndAbove) {
   RecordFields fields;
   fields.last_part = true;
   EXPECT_TRUE(check_limits(fields).has_value());
+  fields = {};
+  fields.type = "\xff";
+  check(fields, false);
+  const std::array<HeaderView, 1> header{{{"\xff", {}}}};
+  fields = {};
+  fields.headers = header;
+  check(fields, false);
 }
 
 TEST(Varint, TakesSixtyFourBitsAndNotMore) {
