@@ -5,8 +5,8 @@
 
 Needs clang++-14 and libFuzzer (Debian: clang-14 libclang-rt-14-dev); builds with the preset `fuzz`.
 Starts from tests/fuzz/corpus/TARGET and keeps what it finds in build/fuzz/corpus/TARGET; an input
-that fails is left there as crash-*: put it into the corpus with the fix. With --merge, instead of a run,
-what reaches more code than the corpus in the tree is added to that.
+that fails is left there as crash-*: put it into the corpus with the fix. With --merge, instead of a
+run, what reaches more code than the corpus in the tree is added to that.
 """
 import argparse
 import re
