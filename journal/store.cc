@@ -304,7 +304,7 @@ rocksdb::Status Store::start_flush(bool all) {
   options.allow_write_stall = true;  // or it would wait for other flushes first
   for (rocksdb::ColumnFamilyHandle* handle : handles_) {
     if (!all && is_stream(handle->GetName())) continue;
-    const rocksdb::Status status = db_->Flush(options, handle);
+    rocksdb::Status status = db_->Flush(options, handle);
     if (status.IsTryAgain()) {
       context_.signals->sealed = true;  // earlier ones are not done: ask again after the next write
       return rocksdb::Status::OK();

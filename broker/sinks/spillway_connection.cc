@@ -41,7 +41,7 @@ SpillwayConnection::SpillwayConnection(asio::io_context& io, config::SpillwaySin
                                        std::shared_ptr<RelayMemory> memory, SinkEvents& events)
     : options_(std::move(options)),
       token_(std::move(token)),
-      hint_(std::move(hint)),
+      hint_(hint),
       memory_(std::move(memory)),
       events_(events),
       socket_(io),

@@ -35,8 +35,8 @@ void SpillwaySink::connect(ConnectHint hint) {
     }
     token = std::move(tokens->front());
   }
-  connection_ = std::make_shared<SpillwayConnection>(io_, options_, std::move(token),
-                                                     std::move(hint), memory_, events_);
+  connection_ =
+      std::make_shared<SpillwayConnection>(io_, options_, std::move(token), hint, memory_, events_);
   connection_->start();
 }
 
