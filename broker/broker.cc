@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "broker/descriptors.h"
 #include "broker/log/log.h"
 #include "broker/state_codec.h"
 #include "broker/version.h"
@@ -85,6 +86,7 @@ std::optional<Error> Broker::start() {
     if (!tokens) return tokens.error();
     tokens_[stream.name] = std::move(*tokens);
   }
+  descriptors_ = raise_descriptor_limit();
   if (auto error = open_journal()) {
     exit_code_ = 1;
     return error;
@@ -228,8 +230,15 @@ void Broker::start_streams() {
 
 void Broker::open_ingress() {
   if (stopping_) return;
+  const std::uint64_t kept = descriptors_kept(config_);
+  if (descriptors_ < kept + config_.ingress.size() * (kMinConnections + kMaxRefusals)) {
+    log::warning(
+        "too few file descriptors may be open for what is configured",
+        {{"limit", descriptors_}, {"wanted", kept + config_.ingress.size() * kMaxConnections}});
+  }
   ingress_ = std::make_unique<Ingress>(
-      control_, ingress_probe_, [this](const v1::Hello& hello) { return check_hello(hello); },
+      control_, ingress_probe_, connections_per_listener(config_, descriptors_),
+      [this](const v1::Hello& hello) { return check_hello(hello); },
       [this](Introduction introduction) { introduce(std::move(introduction)); });
   for (const config::Ingress& listener : config_.ingress) {
     const auto bound = ingress_->listen(listener);

@@ -91,7 +91,8 @@ class Broker {
   const config::Config config_;
   const bool accept_drop_;
   const std::chrono::steady_clock::time_point started_at_;
-  metrics::Metrics metrics_;  // outlives all that has a probe
+  std::uint64_t descriptors_ = 0;  // that this process may have open
+  metrics::Metrics metrics_;       // outlives all that has a probe
   metrics::JournalProbe journal_probe_;
   metrics::IngressProbe ingress_probe_;
   metrics::Forecast disk_forecast_;

@@ -16,11 +16,13 @@ bool hung_up(int descriptor) {
   return ::poll(&peer, 1, 0) > 0 && (peer.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-Connection::Connection(Socket socket, wire::FrameReader reader, Handler& handler)
+Connection::Connection(Socket socket, wire::FrameReader reader, Handler& handler,
+                       std::shared_ptr<void> slot)
     : socket_(std::move(socket)),
       protocol_(socket_.local_endpoint().protocol()),
       reader_(std::move(reader)),
       handler_(&handler),
+      slot_(std::move(slot)),
       farewell_timer_(socket_.get_executor()) {}
 
 void Connection::start() { read(); }
@@ -96,6 +98,7 @@ void Connection::close() {
   farewell_timer_.cancel();
   error_code ignored;
   socket_.close(ignored);
+  slot_.reset();
 }
 
 void Connection::close_unless_parting() {
@@ -111,6 +114,7 @@ void Connection::fail(std::string_view why) {
 int Connection::release() {
   closed_ = true;
   handler_ = nullptr;
+  slot_.reset();
   error_code error;
   const int descriptor = socket_.release(error);
   return error ? -1 : descriptor;

@@ -43,7 +43,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     virtual void on_drained() = 0;
   };
 
-  Connection(Socket socket, wire::FrameReader reader, Handler& handler);
+  // `slot` is let go of when the socket is closed or released.
+  Connection(Socket socket, wire::FrameReader reader, Handler& handler, std::shared_ptr<void> slot);
 
   void start();
   void send(std::string bytes);
@@ -69,6 +70,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::generic::stream_protocol protocol_;
   wire::FrameReader reader_;
   Handler* handler_;
+  std::shared_ptr<void> slot_;
   boost::asio::steady_timer farewell_timer_;
   std::array<char, 4096> discarded_;
   std::vector<std::string> queue_;

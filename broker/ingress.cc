@@ -69,6 +69,7 @@ bool token_fits(const std::string& token, const std::vector<std::string>& tokens
 struct Ingress::Shared {
   asio::io_context& io;
   metrics::IngressProbe& probe;
+  const std::size_t max_connections;
   Check check;
   Introduce introduce;
   std::set<std::shared_ptr<Handshake>> handshakes;
@@ -87,7 +88,7 @@ class Ingress::Handshake final : public Connection::Handler,
         slot_(std::move(slot)),
         deadline_(shared_->io),
         connection_(std::make_shared<Connection>(
-            std::move(socket), wire::FrameReader(wire::kMaxControlBytes), *this)) {}
+            std::move(socket), wire::FrameReader(wire::kMaxControlBytes), *this, slot_)) {}
 
   void start() {
     deadline_.expires_after(kHelloLimit);
@@ -251,7 +252,9 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
       --*open;
       probe.disconnected();
     });
-    const bool full = *open_ > kMaxConnections;
+    const std::size_t most = shared_->max_connections;
+    if (*open_ > most + kMaxRefusals) return dismiss(socket);
+    const bool full = *open_ > most;
     error_code gone;
     socket.local_endpoint(gone);
     if (gone) return;
@@ -259,6 +262,16 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
     shared_->handshakes.insert(handshake);
     if (full) return handshake->refuse({RejectCode::busy, "too many connections"});
     handshake->start();
+  }
+
+  // Says why if that can be done at once: nothing is waited for, and nothing kept.
+  void dismiss(Connection::Socket& socket) {
+    const wire::Refusal refusal{RejectCode::busy, "too many connections"};
+    shared_->probe.rejected(wire::name_of(refusal.code));
+    const std::string bytes = wire::encode_reject(refusal);
+    error_code ignored;
+    socket.non_blocking(true, ignored);
+    socket.send(asio::buffer(bytes), 0, ignored);
   }
 
   void pause(error_code error) {
@@ -276,10 +289,10 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
   const std::shared_ptr<std::atomic<std::size_t>> open_;
 };
 
-Ingress::Ingress(asio::io_context& io, metrics::IngressProbe& probe, Check check,
-                 Introduce introduce)
+Ingress::Ingress(asio::io_context& io, metrics::IngressProbe& probe, std::size_t max_connections,
+                 Check check, Introduce introduce)
     : shared_(std::make_shared<Shared>(
-          Shared{io, probe, std::move(check), std::move(introduce), {}, false})) {}
+          Shared{io, probe, max_connections, std::move(check), std::move(introduce), {}, false})) {}
 
 Ingress::~Ingress() { stop(); }
 

@@ -6,7 +6,7 @@
 // Reject.
 // Concurrency: one thread, that of its io_context. Introductions leave on that thread.
 // Lifetime: the io_context must outlive it. A connection that was handed on counts against the
-// limit of its listener while Introduction::slot lives.
+// limit of its listener while Introduction::slot lives; one that is refused, until it is closed.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -26,6 +26,8 @@ namespace spillway::broker {
 
 inline constexpr std::chrono::milliseconds kHelloLimit{10'000};
 inline constexpr std::size_t kMaxConnections = 1024;  // of one listener
+inline constexpr std::size_t kMinConnections = 16;    // however few descriptors there are
+inline constexpr std::size_t kMaxRefusals = 64;       // waited for until they have read why
 // After an accept that failed, such as for want of descriptors.
 inline constexpr std::chrono::milliseconds kAcceptPause{100};
 
@@ -35,8 +37,9 @@ class Ingress {
   using Check = std::function<std::optional<wire::Refusal>(const v1::Hello& hello)>;
   using Introduce = std::function<void(Introduction introduction)>;
 
-  Ingress(boost::asio::io_context& io, metrics::IngressProbe& probe, Check check,
-          Introduce introduce);
+  // Each listener takes `max_connections`.
+  Ingress(boost::asio::io_context& io, metrics::IngressProbe& probe, std::size_t max_connections,
+          Check check, Introduce introduce);
   ~Ingress();
   Ingress(const Ingress&) = delete;
   Ingress& operator=(const Ingress&) = delete;

@@ -53,12 +53,11 @@ ProducerSession::ProducerSession(asio::io_context& io, Introduction introduction
       address_(std::move(introduction.address)),
       asked_generation_(introduction.hello.generation()),
       max_record_bytes_(max_record_bytes),
-      slot_(std::move(introduction.slot)),
       io_(io),
       watch_timer_(io) {
   introduction.reader.set_max_frame_bytes(wire::kDefaultMaxFrameBytes);
-  connection_ =
-      std::make_shared<Connection>(adopt(io, introduction), std::move(introduction.reader), *this);
+  connection_ = std::make_shared<Connection>(
+      adopt(io, introduction), std::move(introduction.reader), *this, std::move(introduction.slot));
 }
 
 void ProducerSession::start() {

@@ -95,7 +95,6 @@ class ProducerSession final : public Connection::Handler,
   const std::string address_;
   const std::uint64_t asked_generation_;
   const std::uint64_t max_record_bytes_;
-  const std::shared_ptr<void> slot_;
   boost::asio::io_context& io_;
   std::shared_ptr<Connection> connection_;
   boost::asio::steady_timer watch_timer_;

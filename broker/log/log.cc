@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "broker/log/escape.h"
+#include "broker/log/limiter.h"
 
 namespace spillway::log {
 namespace {
@@ -52,6 +53,7 @@ class Log {
   void init(Format format, Level level) {
     format_ = format;
     level_ = level;
+    limiter_.clear();
     apply();
   }
 
@@ -72,6 +74,7 @@ class Log {
 
   bool enabled(Level level) const { return logger_->should_log(level_of(level)); }
   Format format() const { return format_; }
+  Limiter& limiter() { return limiter_; }
   void write(Level level, std::string_view line) {
     logger_->log(level_of(level), spdlog::string_view_t(line.data(), line.size()));
   }
@@ -89,6 +92,7 @@ class Log {
   Format format_ = Format::text;
   Level level_ = Level::info;
   std::string eol_;
+  Limiter limiter_;
   std::unique_ptr<spdlog::logger> logger_;
 };
 
@@ -101,6 +105,10 @@ Log& the_log() {
 void append_value(std::string& out, const Field& field, Format format) {
   const bool json = format == Format::json;
   const auto text = [&](std::string_view value) {
+    if (value.size() > kMaxValueBytes) {
+      const std::string cut = std::string(value.substr(0, kMaxValueBytes)) + "...";
+      return json ? append_json(out, cut) : append_text(out, cut);
+    }
     json ? append_json(out, value) : append_text(out, value);
   };
   std::visit(
@@ -123,9 +131,23 @@ void append_value(std::string& out, const Field& field, Format format) {
       field.value());
 }
 
+std::string kind_of(std::string_view event, Fields fields) {
+  std::string kind(event);
+  for (const Field& field : fields) {
+    if (field.key() != "stream" && field.key() != "sink") continue;
+    if (const auto* name = std::get_if<std::string_view>(&field.value())) {
+      kind += '\n';
+      kind += *name;
+    }
+  }
+  return kind;
+}
+
 void write(Level level, std::string_view event, Fields fields) {
   Log& log = the_log();
   if (!log.enabled(level)) return;
+  const auto held_back = log.limiter().admit(kind_of(event, fields), Limiter::Time::clock::now());
+  if (!held_back) return;
   std::string line;
   if (log.format() == Format::json) {
     line += "\"event\":";
@@ -136,6 +158,7 @@ void write(Level level, std::string_view event, Fields fields) {
       line += ':';
       append_value(line, field, Format::json);
     }
+    if (*held_back > 0) line += ",\"held_back\":" + std::to_string(*held_back);
   } else {
     line += event;
     for (const Field& field : fields) {
@@ -144,6 +167,7 @@ void write(Level level, std::string_view event, Fields fields) {
       line += '=';
       append_value(line, field, Format::text);
     }
+    if (*held_back > 0) line += " held_back=" + std::to_string(*held_back);
   }
   log.write(level, line);
 }

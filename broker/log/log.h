@@ -21,6 +21,9 @@
 
 namespace spillway::log {
 
+// Of one value; what is longer is cut.
+inline constexpr std::size_t kMaxValueBytes = 1024;
+
 enum class Format { text, json };
 enum class Level { debug, info, warning, error, off };
 

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "broker/log/limiter.h"
+
 namespace spillway::log {
 namespace {
 
@@ -108,14 +110,16 @@ TEST_F(LogTest, lines_below_the_level_are_not_written) {
 
 TEST_F(LogTest, lines_of_several_threads_do_not_mix) {
   const auto writes = [](const char* name) {
-    for (int i = 0; i < 500; ++i) info("event", {{"thread", name}, {"i", i}});
+    for (int i = 0; i < 500; ++i) {
+      info("event", {{"thread", name}, {"stream", std::to_string(i / 50)}});
+    }
   };
   std::thread a(writes, "aaaaaaaa"), b(writes, "bbbbbbbb");
   a.join();
   b.join();
   ASSERT_EQ(lines_.size(), 1000u);
   for (const std::string& each : lines_) {
-    EXPECT_THAT(each, MatchesRegex(".* info event thread=(aaaaaaaa|bbbbbbbb) i=[0-9]+"));
+    EXPECT_THAT(each, MatchesRegex(".* info event thread=(aaaaaaaa|bbbbbbbb) stream=[0-9]"));
   }
 }
 
@@ -125,6 +129,32 @@ TEST_F(LogTest, without_a_writer_lines_go_to_standard_error) {
   error("journal failing", {{"error", "No space left on device"}});
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
               HasSubstr(" error journal failing error=\"No space left on device\"\n"));
+}
+
+TEST_F(LogTest, more_lines_of_one_kind_than_are_allowed_in_a_minute_are_held_back) {
+  for (std::uint64_t i = 0; i < kMaxLines + 50; ++i) warning("producer refused", {{"why", "x"}});
+  EXPECT_EQ(lines_.size(), kMaxLines);
+  warning("sink lost", {{"stream", "a"}, {"sink", "one"}});
+  warning("sink lost", {{"stream", "a"}, {"sink", "two"}});
+  EXPECT_EQ(lines_.size(), kMaxLines + 2);
+}
+
+TEST(LimiterTest, the_first_line_of_the_next_minute_says_how_many_were_held_back) {
+  Limiter limiter;
+  const Limiter::Time start = Limiter::Time::clock::now();
+  for (std::uint64_t i = 0; i < kMaxLines; ++i) EXPECT_EQ(limiter.admit("a", start), 0u);
+  EXPECT_FALSE(limiter.admit("a", start));
+  EXPECT_FALSE(limiter.admit("a", start + kLinesWindow - std::chrono::nanoseconds(1)));
+  EXPECT_EQ(limiter.admit("b", start), 0u);
+  EXPECT_EQ(limiter.admit("a", start + kLinesWindow), 2u);
+  EXPECT_EQ(limiter.admit("a", start + kLinesWindow), 0u);
+}
+
+TEST_F(LogTest, a_value_longer_than_allowed_is_cut) {
+  info("at", {{"agent", std::string(kMaxValueBytes, 'x')}});
+  info("over", {{"agent", std::string(60'000, 'x')}});
+  EXPECT_THAT(lines_.at(0), EndsWith(std::string(kMaxValueBytes, 'x')));
+  EXPECT_THAT(lines_.at(1), EndsWith(std::string(kMaxValueBytes, 'x') + "..."));
 }
 
 }  // namespace

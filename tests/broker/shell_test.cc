@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/descriptors.h"
 #include "broker/ingress.h"
 #include "broker/run.h"
 #include "broker/state_codec.h"
@@ -219,6 +220,26 @@ TEST(Tokens, FitOnlyWhole) {
   EXPECT_FALSE(token_fits("firstfirst", tokens));
   EXPECT_FALSE(token_fits("", tokens));
   EXPECT_FALSE(token_fits("first", {}));
+}
+
+TEST(Descriptors, LeaveTheJournalItsOwnBeforeConnectionsGetAny) {
+  config::Config config;
+  config.ingress.resize(2);
+  config.journal.max_disk_bytes = std::uint64_t{10} << 30;
+  const std::uint64_t kept = descriptors_kept(config);
+  EXPECT_GT(kept, 320u);  // 160 tables, and as many that a trim has not dropped yet
+  EXPECT_EQ(connections_per_listener(config, 1 << 20), kMaxConnections);
+  const std::uint64_t just_enough = kept + 2 * (kMaxConnections + kMaxRefusals);
+  EXPECT_EQ(connections_per_listener(config, just_enough), kMaxConnections);
+  EXPECT_EQ(connections_per_listener(config, just_enough - 2), kMaxConnections - 1);
+  EXPECT_EQ(connections_per_listener(config, kept), kMinConnections);
+  EXPECT_EQ(connections_per_listener(config, 0), kMinConnections);
+}
+
+TEST(Descriptors, AreAsManyAsTheProcessMayHave) {
+  const std::uint64_t limit = raise_descriptor_limit();
+  EXPECT_GE(limit, 256u);
+  EXPECT_EQ(raise_descriptor_limit(), limit);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -38,10 +39,13 @@ OK, FAILED, USAGE, HALTED = 0, 1, 2, 3  # exit codes of the program
 
 _libc = ctypes.CDLL(None)
 _pause = threading.Event()
+_hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def _die_with_parent():
+def _prepare_child():
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    # What most systems give a process, whatever the test has asked for itself.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, _hard_limit), _hard_limit))
 
 
 def wait_for(what, condition, deadline=DEADLINE):
@@ -84,8 +88,8 @@ def memory_of(pid):
 
 
 class Watch(threading.Thread):
-    """The most that each broker of a run ever took: of the disk, against max_disk_bytes (G6), and of
-    memory."""
+    """The most that each broker of a run ever took: of memory, and of the disk, which is held
+    against max_disk_bytes (G6)."""
 
     def __init__(self, brokers):
         super().__init__(daemon=True)
@@ -129,7 +133,7 @@ class Process:
             self.child = subprocess.Popen([str(part) for part in command], stdout=out, stderr=err,
                                           stdin=subprocess.DEVNULL, cwd=run.folder,
                                           env={**os.environ, **(environment or {})},
-                                          preexec_fn=_die_with_parent)
+                                          preexec_fn=_prepare_child)
         run.processes.append(self)
 
     def running(self):
@@ -392,7 +396,7 @@ class Run:
             for path in sorted(self.folder.glob("*.err")):
                 text = path.read_text(errors="replace").splitlines()
                 print(f"--- {path.name}, the last of {len(text)} lines")
-                print("\n".join(text[-60:]))
+                print("\n".join(line[:400] for line in text[-60:]))
         if keep:
             print(f"kept: {self.folder}")
         else:

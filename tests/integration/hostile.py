@@ -15,6 +15,7 @@ spec.loader.exec_module(example)
 # Codes of Reject.
 MALFORMED, UNSUPPORTED, UNKNOWN_STREAM, UNAUTHORIZED = 1, 2, 3, 4
 FENCED, FORK, GAP, TOO_LARGE, CORRUPT, EPOCH = 5, 7, 8, 9, 10, 11
+BUSY = 16
 
 
 class Client:
