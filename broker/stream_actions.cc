@@ -37,6 +37,17 @@ metrics::SinkState state_of(recovery::State state) {
   return metrics::SinkState::journaling;
 }
 
+BlockPtr skip_block(const action::AdmitSkip& skip, recovery::WallMs received) {
+  auto block = std::make_shared<Block>();
+  block->first = skip.first;
+  block->position = skip.position;
+  block->count = skip.count;
+  block->skip = skip.reason;
+  block->received_ms = received;
+  block->running_bytes = skip.running_bytes;
+  return block;
+}
+
 }  // namespace
 
 void Stream::execute(recovery::Action& action) {
@@ -71,14 +82,7 @@ void Stream::on(action::Duplicate& a) {
 void Stream::on(action::Discard&) {}  // they come again after Resume
 
 void Stream::on(action::AdmitSkip& a) {
-  auto block = std::make_shared<Block>();
-  block->first = a.first;
-  block->position = a.position;
-  block->count = a.count;
-  block->skip = a.reason;
-  block->received_ms = stepped_at_;
-  block->running_bytes = a.running_bytes;
-  window_.push(std::move(block));
+  window_.push(skip_block(a, stepped_at_));
   probe_.gap();
 }
 
@@ -145,6 +149,9 @@ void Stream::on(action::Write& a) {
   journal::Commit commit;
   commit.stream = name_;
   commit.generation = journal_generation_;
+  for (const action::AdmitSkip& fill : a.fills) {
+    commit.append.push_back(skip_block(fill, stepped_at_));
+  }
   if (a.append_last != 0) window_.collect(a.append_first, a.append_last, commit.append);
   commit.state = encode_state(*a.state);
   commit.watermark = a.watermark;

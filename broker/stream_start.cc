@@ -34,6 +34,8 @@ void Stream::start(journal::Recovered recovered, recovery::DurableState state,
   starting->done = std::move(done);
   starting->event.journal_end = recovered.end;
   starting->event.latched = std::move(latched);
+  starting->event.watermark = recovered.watermark;
+  starting->event.high_water = recovered.high_water;
   starting->event.damage = recovered.damage.value_or("");
   starting->event.backlogs.resize(state.sinks.size());
   if (recovered.damage) {

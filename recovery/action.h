@@ -148,6 +148,7 @@ struct Write {
   Offset append_first =
       0;  // blocks of the window, sliced at append_first; none if append_last is 0
   Offset append_last = 0;
+  std::vector<AdmitSkip> fills;  // appended first, where the journal has lost what lay there
   std::shared_ptr<const DurableState> state;
   Offset watermark = 0;
   std::vector<Loss> losses;

@@ -2,6 +2,7 @@
 // that what must agree always does.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -27,6 +28,15 @@ struct SkipRange {
   friend bool operator==(const SkipRange&, const SkipRange&) = default;
 };
 
+// How far somebody has come who is at `through` and does not get `skips`, which ascend.
+template <class Skips>
+Offset passed(Offset through, const Skips& skips) {
+  for (const SkipRange& skip : skips) {
+    if (skip.first <= through + 1) through = std::max(through, skip.last);
+  }
+  return through;
+}
+
 struct SinkState {
   std::string name;
   std::string identity;
@@ -40,10 +50,13 @@ struct SinkState {
   WallMs outage_since = 0;       // 0: none
   bool paused = false;
   std::string parked;       // why; empty: it is not
-  bool unresolved = false;  // start_at waits for the first Hello
+  bool unresolved = false;  // new: where it begins is not durable yet
   std::uint64_t dead_letter_bytes = 0;
   friend bool operator==(const SinkState&, const SinkState&) = default;
 };
+
+// How far a sink has come, or is to skip.
+inline Offset passed(const SinkState& sink) { return passed(sink.cursor, sink.skips); }
 
 struct DurableState {
   std::uint64_t revision = 0;  // counts writes: tells after a failed one whether it is in the store

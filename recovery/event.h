@@ -44,7 +44,9 @@ struct Started {
   };
   std::vector<Backlog> backlogs;
   std::vector<HaltCause> latched;
-  std::string damage;  // what does not add up in the journal; empty: nothing
+  Offset watermark = 0;   // the journal's own: nothing at or before it is there
+  Offset high_water = 0;  // the last record that was ever durable, by a mark of the journal's own
+  std::string damage;     // what does not add up in the journal; empty: nothing
 };
 struct Ticked {};     // a deadline() has passed
 struct StopAsked {};  // spill what is not safe, write a last checkpoint, then say StopDone

@@ -8,28 +8,17 @@ namespace spillway::recovery {
 
 namespace {
 
-Offset passed(const SinkState& sink) {
-  Offset through = sink.cursor;
-  for (const SkipRange& skip : sink.skips) {
-    if (skip.first <= through + 1) through = std::max(through, skip.last);
-  }
-  return through;
-}
-
-// Where a sink that the store does not know begins, when the head is known.
+// Where a sink that the store does not know begins, when the head is known. What is no longer there
+// the machine leaves out.
 Offset start_of(const StartAt& start, DurableState& state, Offset journal_end) {
-  Offset oldest = journal_end;
-  for (const SinkState& sink : state.sinks) oldest = std::min(oldest, passed(sink));
-  oldest = std::max(oldest, state.first == 0 ? 0 : state.first - 1);
   switch (start.kind) {
     case StartAt::Kind::latest: return journal_end;
-    case StartAt::Kind::earliest: return std::min(oldest, journal_end);
+    case StartAt::Kind::earliest: return std::min(state.first - 1, journal_end);
     case StartAt::Kind::position: break;
   }
   const EpochTable table(state.epochs);
   const auto wanted = table.offset_of({start.epoch, start.sequence});
-  const Offset before = wanted && *wanted > 0 ? *wanted - 1 : 0;
-  return std::clamp(before, std::min(oldest, journal_end), journal_end);
+  return std::min(wanted && *wanted > 0 ? *wanted - 1 : 0, journal_end);
 }
 
 }  // namespace
@@ -47,6 +36,8 @@ Result<DurableState> plan_start(const StreamPolicy& policy, std::optional<Durabl
   if (fresh) {
     state.acks = policy.acks;
     state.quorum = policy.quorum;
+    // Blocks without a state that speaks of them: damage. What comes now must not take their place.
+    state.closed_end = state.checkpoint = journal_end;
   }
   std::vector<SinkState> sinks;
   for (const SinkPolicy& configured : policy.sinks) {
@@ -66,7 +57,7 @@ Result<DurableState> plan_start(const StreamPolicy& policy, std::optional<Durabl
     SinkState sink;
     sink.name = configured.name;
     sink.identity = configured.identity;
-    sink.unresolved = !state.open;
+    sink.unresolved = true;
     if (state.open) sink.cursor = start_of(configured.start_at, state, journal_end);
     if (!state.open) sink.cursor = state.closed_end;
     sinks.push_back(std::move(sink));

@@ -167,6 +167,7 @@ void StreamMachine::admit(const event::BatchCame& batch, std::uint64_t skip, std
   block.running_bytes = running_bytes_;
   window_.push(block);
   head_ = block.last;
+  if (gap_through_ && head_ >= *gap_through_) end_gap();  // the producer had it after all
   if (batch.mark_index && *batch.mark_index >= skip && *batch.mark_index < skip + count) {
     marks_.emplace_back(block.first + (*batch.mark_index - skip), std::string(batch.mark));
     if (marks_.size() > kMaxPendingMarks) marks_.erase(marks_.end() - 2);

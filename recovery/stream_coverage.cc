@@ -16,7 +16,6 @@ constexpr std::array kCoverage = {
     CoverageTransition{Coverage::closed, Coverage::opening, "a reason to journal"},
     CoverageTransition{Coverage::opening, Coverage::open, "the opening batch is durable"},
     CoverageTransition{Coverage::open, Coverage::closing, "no reason to journal for 1 s"},
-    CoverageTransition{Coverage::open, Coverage::opening, "the store came back without it"},
     CoverageTransition{Coverage::closing, Coverage::open, "a reason to journal"},
     CoverageTransition{Coverage::closing, Coverage::sealing, "every sink has acknowledged E"},
     CoverageTransition{Coverage::sealing, Coverage::closed, "closed{E} is durable"},
@@ -83,14 +82,6 @@ void StreamMachine::settle_coverage() {
       if (reason && openable() <= head_) begin_opening();
       return;
     case Coverage::open:
-      if (!durable_.open) {  // D7: the opening batch turned out not to be there
-        if (openable() <= head_) {
-          open_first_ = openable();
-          appended_ = open_first_ - 1;
-          enter(Coverage::opening);
-        }
-        return;
-      }
       if (reason || journal_down_) {
         quiet_since_.reset();
         return;
@@ -128,6 +119,7 @@ void StreamMachine::begin_opening() {
 void StreamMachine::extend_sinks() {
   if (!known_) return;
   const Offset readable = durable_.open ? durable_end_ : 0;
+  released_ = sendable();
   for (auto& sink : sinks_) deliver(*sink, delivery::Extended{sendable(), readable});
 }
 

@@ -1,6 +1,7 @@
 // Producers: what a Hello resolves, epochs, gaps, generations (D4, D6).
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "base/invariant.h"
 #include "recovery/stream_machine.h"
@@ -66,11 +67,15 @@ void StreamMachine::prepare_hello() {
     return;
   }
   bool adopted = false;
-  const auto acknowledged = adopt_acknowledged(hello, adopted);
+  auto acknowledged = adopt_acknowledged(hello, adopted);
   if (first) resolve_head(hello, acknowledged);
   if (wants_new_epoch(hello, adopted)) {
+    if (acknowledged && *acknowledged > head_) {  // of an epoch that ends here now
+      record_loss(make_loss({}, head_ + 1, *acknowledged, LossReason::journal_loss, false));
+      acknowledged = head_;
+    }
     const auto seconds = static_cast<std::uint64_t>(std::max<WallMs>(0, now_.wall / 1000));
-    open_epoch(std::max(seconds, want_.epoch_newest + 1));
+    open_epoch(std::max(seconds, want_.epoch_newest + 1) + std::exchange(epoch_margin_, 0));
   }
   if (pending.generation != want_.generation) {
     want_.generation = pending.generation;
@@ -96,6 +101,11 @@ std::optional<Offset> StreamMachine::adopt_acknowledged(const event::HelloCame& 
     table_.open(position.epoch, base);
     adopted = true;
     change();
+    if (!known_ && position.sequence > 0) {
+      // Nobody can say which of these a store that is lost still had to deliver.
+      record_loss(
+          make_loss({}, base + 1, base + position.sequence, LossReason::journal_loss, true));
+    }
     out_->push_back(action::Note{std::nullopt,
                                  "adopted epoch " + std::to_string(position.epoch) +
                                      " from a producer: this store did not know it",
@@ -113,7 +123,7 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
       Offset lowest = held;
       for (const SinkState& sink : want_.sinks) {
         const bool lets_go = sink.dropping && passed(sink) + 1 >= sink.drop_first;
-        if (!lets_go) lowest = std::min(lowest, passed(sink));
+        if (!lets_go && !sink.unresolved) lowest = std::min(lowest, passed(sink));
       }
       held = std::min(held, std::max({*oldest == 0 ? 0 : *oldest - 1, lowest, want_.closed_end}));
     }
@@ -126,7 +136,7 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
     }
     change();
   }
-  held = std::max(held, table_.current_base());
+  held = std::max({held, table_.current_base(), watermark_written_});
   safe_ = std::min(safe_, held);
   acks_after_ = acknowledged.value_or(0);
   resolve_cursors(held);
@@ -172,15 +182,12 @@ void StreamMachine::resolve_cursors(Offset held) {
       state.unresolved = false;
       continue;
     }
-    state.cursor = cursor;
-    sink->floor = cursor;
-    for (const SkipRange& skip : state.skips) {
-      if (skip.first <= cursor + 1) cursor = std::max(cursor, skip.last);
-    }
-    if (cursor >= held) continue;
+    state.cursor = sink->floor = cursor;
+    const Offset through = passed(state);
+    if (through >= held) continue;
     // Only memory held these, and it is gone: at most these were lost.
-    add_skip(*sink, {cursor + 1, held, LossReason::crash});
-    record_loss(make_loss(sink->policy.name, cursor + 1, held, LossReason::crash, true));
+    add_skip(*sink, {through + 1, held, LossReason::crash});
+    record_loss(make_loss(sink->policy.name, through + 1, held, LossReason::crash, true));
   }
   if (want_.acks == Acks::all || policy_.acks != Acks::all) want_.acks = policy_.acks;
   want_.quorum = policy_.quorum;
@@ -190,6 +197,8 @@ bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool adopted)
   if (hello.wish == event::EpochWish::assign) return true;
   if (hello.wish == event::EpochWish::own) return false;
   if (table_.empty()) return true;
+  // The store lost the epoch in which the producer goes on.
+  if (hello.oldest && hello.oldest->epoch > table_.current()) adopted = true;
   if (adopted) return !hello.resumes;
   // Both have forgotten: other content must never pass for what a sink already holds. Sinks may
   // hold records beyond the head from before the start, until a new epoch leaves those behind.
@@ -212,6 +221,7 @@ void StreamMachine::open_epoch(std::uint64_t number) {
   want_.epoch_newest = std::max(want_.epoch_newest, number);
   group_open_ = false;
   clean_head_ = head_;
+  end_gap();  // nobody sends what the last epoch lacks
   for (auto& sink : sinks_) {
     SinkState& state = state_of(*sink);
     state.cursor = std::min(state.cursor, head_);
@@ -231,8 +241,8 @@ void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offs
   std::optional<Offset> oldest;
   if (hello.oldest) {
     if (!table_.knows(hello.oldest->epoch) && hello.oldest->epoch > table_.current() &&
-        hello.wish == event::EpochWish::own) {
-      open_epoch(hello.oldest->epoch);  // the relay has nothing of the epochs before it any more
+        (hello.wish == event::EpochWish::own || hello.resumes)) {
+      open_epoch(hello.oldest->epoch);  // it has nothing of the epochs before it any more
     }
     oldest = table_.offset_of(*hello.oldest);
   }
@@ -245,8 +255,7 @@ void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offs
     if (!oldest) oldest = *acknowledged + 1;
   }
   if (!oldest || *oldest <= head_ + 1) {
-    gap_through_.reset();
-    return clear(CauseKind::gap, {});
+    return end_gap();
   }
   gap_through_ = *oldest - 1;
   if (policy_.on_gap == OnGap::record || accept_gap_) return pass_gap();
@@ -276,8 +285,12 @@ void StreamMachine::pass_gap() {
   out_->push_back(skip);
   head_ = clean_head_ = *gap_through_;
   group_open_ = false;
-  gap_through_.reset();
   accept_gap_ = false;
+  end_gap();
+}
+
+void StreamMachine::end_gap() {
+  gap_through_.reset();
   clear(CauseKind::gap, {});
 }
 

@@ -39,6 +39,7 @@ void StreamMachine::on(const event::Started& e) {
   INVARIANT(want_.sinks.size() == sinks_.size());
   was_clean_ = want_.clean_stop || !e.state || want_.epochs.empty();
   revision_ = want_.revision;
+  watermark_written_ = e.watermark;
   want_.clean_stop = false;
   for (const Epoch& epoch : want_.epochs) {
     want_.epoch_newest = std::max(want_.epoch_newest, epoch.number);
@@ -63,13 +64,29 @@ void StreamMachine::on(const event::Started& e) {
        {CauseKind::journal_failing, CauseKind::disk_bound, CauseKind::min_free_disk}) {
     clear(kind, {});
   }
+  // Nor does a sink that was forgotten, or has another name now, hold anybody up.
+  std::erase_if(causes_, [&](const HaltCause& cause) {
+    return !cause.sink.empty() &&
+           std::ranges::find(policy_.sinks, cause.sink, &SinkPolicy::name) == policy_.sinks.end();
+  });
   if (!e.damage.empty() && !has_cause(CauseKind::journal_damaged)) {
     raise(CauseKind::journal_damaged, {}, e.damage);
+  }
+  compare_start(want_.open ? e.journal_end : std::max(want_.closed_end, want_.checkpoint),
+                e.high_water);
+  if (has_cause(CauseKind::journal_damaged)) {
+    // Epochs may have been given out that are not on record any more, after a loss before this one
+    // too: keep away from their numbers.
+    was_clean_ = false;
+    epoch_margin_ = kMaxEpochs + policy_.seed % kEpochSpread;
   }
   told_halt_ = !latched_.empty();
   told_causes_ = latched_;
   for (auto& sink : sinks_) {
     SinkState& state = state_of(*sink);
+    if (want_.open && state.unresolved) {
+      state.cursor = std::max({state.cursor, std::min(e.watermark, head_), want_.first - 1});
+    }
     event::Started::Backlog backlog;
     if (value_of(sink->id) < e.backlogs.size()) backlog = e.backlogs[value_of(sink->id)];
     sink->floor = state.cursor;
@@ -85,6 +102,15 @@ void StreamMachine::on(const event::Started& e) {
     deliver(*sink, delivery::Started{state.cursor, backlog.running_bytes, state.paused,
                                      !state.parked.empty(), backlog.oldest_received});
     for (const SkipRange& range : state.skips) deliver(*sink, delivery::Skipped{range});
+    if (want_.open && state.unresolved) {
+      // New: where it begins is durable before it is sent anything, and what it reports wins.
+      state.unresolved = false;
+      sink->fresh = true;
+      sink->floor = 0;
+      deliver(*sink, delivery::Held{false});
+      sink->restart_at = state.cursor;
+      sink->restart_change = change();
+    }
     sink->not_taken = state.skips;
     if (want_.open && state.cursor > head_) {
       sink->not_taken.push_back({head_ + 1, state.cursor, LossReason::crash});
@@ -180,7 +206,7 @@ Offset StreamMachine::safe_target() const {
 }
 
 void StreamMachine::acknowledge() {
-  if (!known_) return;
+  if (!known_ || restoring()) return;
   if (!blocked_) {
     Offset target = safe_target();
     if (policy_.checkpoint_interval == Millis(0)) {
@@ -216,7 +242,7 @@ Offset StreamMachine::rewindable() const {
     const Offset first = cov_ == Coverage::opening ? open_first_ : 0;
     return std::max({window_.first(), want_.closed_end + 1, watermark + 1, first});
   }
-  return std::max(watermark + 1, durable_.first);
+  return std::max({watermark + 1, durable_.first, hole_last_ + 1});
 }
 
 std::optional<Instant> StreamMachine::deadline() const {

@@ -40,6 +40,7 @@ inline constexpr Millis kLatchPatience{1000};       // then the producer hears o
 inline constexpr Millis kDiskRetry{250};
 inline constexpr Millis kNoOutageBefore{30000};  // after start
 inline constexpr std::size_t kMaxPendingMarks = 4096;
+inline constexpr std::uint64_t kEpochSpread = std::uint64_t{1} << 20;  // after a loss: 12 days
 inline constexpr std::uint64_t kAppendBytes = std::uint64_t{2} << 20;  // of one commit
 
 class StreamMachine {
@@ -67,6 +68,8 @@ class StreamMachine {
   bool halted() const { return !causes_.empty(); }
   bool blocked() const { return blocked_; }
   bool journal_down() const { return journal_down_; }
+  // What a journal came back without is not all in it again.
+  bool restoring() const { return restoring_ && !durable_at(*restoring_); }
   std::optional<SessionId> session() const { return session_; }
   const DeliveryMachine& delivery(SinkId sink) const { return sinks_[value_of(sink)]->delivery; }
   // The position through which a sink has acknowledged, or which policy let it pass durably.
@@ -144,6 +147,7 @@ class StreamMachine {
     std::shared_ptr<const DurableState> state;
     std::vector<Loss> losses;
     std::vector<DeadLetterNote> dead_letters;
+    bool filled = false;  // no hole is left once it is durable
     bool final = false;
   };
 
@@ -152,8 +156,6 @@ class StreamMachine {
   void on(const event::Ticked&);
   void on(const event::StopAsked&);
   void on(const event::Written&);
-  void on(const event::JournalDown&);
-  void on(const event::JournalReopened&);
   void on(const event::DiskHasRoom&);
   void settle();
   void flush();
@@ -175,8 +177,15 @@ class StreamMachine {
   bool epochs_durable() const;
   Offset epoch_base_waiting() const;
   Offset watermark_of(const DurableState& state) const;
-  static Offset passed(const SinkState& sink);
   void check() const;
+
+  // stream_reopen.cc: less than was confirmed
+  void compare_start(Offset end, Offset high_water);
+  void on(const event::JournalDown&);
+  void on(const event::JournalReopened&);
+  void restore(const event::JournalReopened& e, bool older);
+  DurableState aligned(const std::optional<DurableState>& found) const;
+  std::vector<action::AdmitSkip> fill_hole(Offset watermark) const;
 
   // stream_hello.cc: producers, epochs, gaps
   void on(const event::HelloCame&);
@@ -189,6 +198,7 @@ class StreamMachine {
   void open_epoch(std::uint64_t number);
   void handle_gap(const event::HelloCame& hello, std::optional<Offset> acknowledged);
   void pass_gap();
+  void end_gap();
   void welcome();
   void become_known();
   void reject(SessionId session, RejectCode code, bool retryable, std::string text);
@@ -222,6 +232,7 @@ class StreamMachine {
   void resolve_report(Sink& sink);
   void position(Sink& sink, Offset acked);
   void park(Sink& sink, std::string reason);
+  Offset move_cursor(Sink& sink, Offset target, Offset took, Offset passed);
   void add_skip(Sink& sink, SkipRange range);
   void settle_sink(Sink& sink);
   void restart(Sink& sink, Offset at, std::uint64_t running_bytes);
@@ -273,6 +284,7 @@ class StreamMachine {
   bool started_ = false;
   bool was_clean_ = true;
   bool group_open_ = false;
+  std::uint64_t epoch_margin_ = 0;  // beyond what a journal that lost something may have given out
 
   Coverage cov_ = Coverage::unknown;
   Offset appended_ = 0;     // queued for the journal or durable there, while it is open
@@ -302,6 +314,10 @@ class StreamMachine {
   Offset trimmed_ = 0;
   Offset watermark_written_ = 0;  // the highest that a write named, whatever became of it
   Offset evicted_ = 0;            // what the shell was told of the window
+  Offset released_ = 0;           // sinks may have been sent what comes through here
+  Offset hole_first_ = 0;         // what the journal lost of its middle; 0: nothing
+  Offset hole_last_ = 0;
+  std::optional<std::uint64_t> restoring_;  // nothing is acknowledged before this is durable
   bool journal_down_ = false;
   Instant down_since_{};
   std::optional<WriteOutcome> disk_refused_;

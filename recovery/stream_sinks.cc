@@ -9,18 +9,15 @@ namespace spillway::recovery {
 
 // What the sink acknowledged, and beyond it what policy let pass, as far as that is durable.
 Offset StreamMachine::effective(const Sink& sink) const {
-  Offset passed = sink.delivery.acked();
-  for (const SkipRange& skip : sink.delivery.skips()) {
-    if (skip.first <= passed + 1) passed = std::max(passed, skip.last);
-  }
+  Offset through = passed(sink.delivery.acked(), sink.delivery.skips());
   if (sink.ending_drop) {
-    if (sink.ending_drop->first <= passed + 1) passed = std::max(passed, sink.ending_drop->last);
-  } else if (sink.drop_durable && state_of(sink).drop_first <= passed + 1) {
-    passed = std::max(passed, clean_head_);
+    if (sink.ending_drop->first <= through + 1) through = std::max(through, sink.ending_drop->last);
+  } else if (sink.drop_durable && state_of(sink).drop_first <= through + 1) {
+    through = std::max(through, clean_head_);
   }
   // Being moved by an operator: back at once, but forward only once that is durable.
-  if (sink.restart_change) passed = std::min(passed, sink.restart_at);
-  return std::min(passed, head_);
+  if (sink.restart_change) through = std::min(through, sink.restart_at);
+  return std::min(through, head_);
 }
 
 Offset StreamMachine::min_effective() const {
@@ -36,6 +33,7 @@ void StreamMachine::on(const event::SinkConnected& e) {
   if (!sink.delivery.connected()) return;
   sink.reported = e.held;
   sink.report_waits = true;
+  if (e.held) want_.epoch_newest = std::max(want_.epoch_newest, e.held->epoch);
 }
 
 void StreamMachine::on(const event::SinkLost& e) {
@@ -73,7 +71,6 @@ void StreamMachine::resolve_report(Sink& sink) {
   const bool fresh = std::exchange(sink.fresh, false);
   if (!sink.reported) return position(sink, sink.delivery.acked());
   const Position held = *sink.reported;
-  want_.epoch_newest = std::max(want_.epoch_newest, held.epoch);
   const auto offset = table_.offset_of(held);
   if (!offset) {
     if (held.epoch > table_.current()) {
@@ -105,14 +102,9 @@ void StreamMachine::resolve_report(Sink& sink) {
   }
   if (fresh && *offset < sink.delivery.acked()) {
     // It holds less than where it was to begin: send what is still here, ledger the rest.
-    const Offset from = std::max(*offset, rewindable() - 1);
-    const Offset wanted = sink.delivery.acked();
-    if (from < wanted) deliver(sink, delivery::Corrected{from});
-    state.cursor = sink.delivery.acked();
-    if (*offset < from) {
-      record_loss(make_loss(sink.policy.name, *offset + 1, state.cursor, LossReason::reset, false));
-    }
-    return position(sink, sink.delivery.acked());
+    deliver(sink, delivery::Held{false});
+    move_cursor(sink, *offset, *offset, *offset);
+    return;
   }
   if (*offset > head_) {
     sink.not_taken.push_back({head_ + 1, *offset, LossReason::crash});  // it may have skipped some
@@ -227,7 +219,6 @@ void StreamMachine::on(const event::SinkReset& e) {
     if (e.from->sequence == 0 && offset) target = *offset;
   }
   target = std::min(target, head_);
-  const Offset available = rewindable() - 1;
   SinkState& state = state_of(sink);
   deliver(sink, delivery::Held{false});
   sink.report_waits = false;
@@ -246,20 +237,28 @@ void StreamMachine::on(const event::SinkReset& e) {
     took = std::min(took, table_.offset_of(*sink.reported).value_or(took));
     passed = took;
   }
+  state.parked.clear();
+  const Offset goes_on = move_cursor(sink, target, took, passed);
+  sink.answers.push_back(
+      {*sink.restart_change, e.request, "goes on after " + to_string(table_.position_of(goes_on))});
+}
+
+// To `target`, as far as records exist. The sink took all through `took`, and needs nothing through
+// `passed`. Returns after which record it goes on.
+Offset StreamMachine::move_cursor(Sink& sink, Offset target, Offset took, Offset passed) {
+  SinkState& state = state_of(sink);
   state.skips.clear();
   // It goes on from a place that it has reached, and what lies between there and the first record
   // to come is told to it as a skip.
   state.cursor = sink.restart_at = std::min(target, took);
-  const Offset goes_on = std::max(target, std::min(available, head_));
+  const Offset goes_on = std::max(target, std::min(rewindable() - 1, head_));
   if (const Offset kept = std::min(target, passed); goes_on > kept) {
     record_loss(make_loss(sink.policy.name, kept + 1, goes_on, LossReason::reset, false));
   }
   if (goes_on > state.cursor) add_skip(sink, {state.cursor + 1, goes_on, LossReason::reset});
-  state.parked.clear();
   sink.floor = state.cursor;
   sink.restart_change = change();
-  sink.answers.push_back(
-      {*sink.restart_change, e.request, "goes on after " + to_string(table_.position_of(goes_on))});
+  return goes_on;
 }
 
 void StreamMachine::add_skip(Sink& sink, SkipRange range) {

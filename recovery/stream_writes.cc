@@ -37,6 +37,7 @@ void StreamMachine::finish_write(Writing writing) {
     disk_refused_.reset();
   }
   for (Loss& loss : writing.losses) out_->push_back(action::Lost{std::move(loss)});
+  if (writing.filled) hole_first_ = hole_last_ = 0;
   if (cov_ == Coverage::opening && durable_.open) enter(Coverage::open);
   if (cov_ == Coverage::sealing && !durable_.open) enter(Coverage::closed);
   if (writing.final) {
@@ -54,58 +55,6 @@ void StreamMachine::put_back(Writing&& writing) {
                  std::make_move_iterator(writing.losses.end()));
   dead_letters_.insert(dead_letters_.begin(), std::make_move_iterator(writing.dead_letters.begin()),
                        std::make_move_iterator(writing.dead_letters.end()));
-}
-
-void StreamMachine::on(const event::JournalDown&) {
-  if (journal_down_) return;
-  journal_down_ = true;
-  down_since_ = now_.steady;
-}
-
-void StreamMachine::on(const event::JournalReopened& e) {
-  if (writing_) {  // it never reached the store's queue
-    failed_ = std::move(writing_);
-    writing_.reset();
-  }
-  journal_down_ = false;
-  clear(CauseKind::journal_failing, {});
-  if (!e.damage.empty()) raise(CauseKind::journal_damaged, {}, e.damage);
-  const std::uint64_t stored = e.state ? e.state->revision : 0;
-  const bool landed = failed_ && e.state && stored == failed_->state->revision;
-  if (failed_ && !landed) put_back(std::move(*failed_));
-  if (!landed && stored < durable_.revision && e.damage.empty()) {
-    raise(CauseKind::journal_damaged, {},
-          "the journal came back older than what it had confirmed; see journal check");
-  }
-  if (landed) {
-    Writing writing = std::move(*failed_);
-    failed_.reset();
-    if (writing.append_last != 0) writing.append_last = std::min(writing.append_last, e.end);
-    finish_write(std::move(writing));
-    if (stop_done_) return;
-  }
-  failed_.reset();
-  if (cov_ == Coverage::sealing && durable_.open) enter(Coverage::closing);
-  if (e.state && stored < durable_.revision) durable_ = *e.state;
-  const bool covers = cov_ == Coverage::open || cov_ == Coverage::closing;
-  if (!durable_.open && !covers) return;
-  // The journal's end is what it contains; nothing at or before it is appended again (D7).
-  const Offset end = durable_.open ? std::min(e.end, head_) : min_effective();
-  const Offset lost_from = end + 1;
-  durable_end_ = appended_ = end;
-  if (window_.first() > lost_from) {
-    const Offset lost_to = window_.first() - 1;
-    for (auto& sink : sinks_) {
-      const Offset from = std::max(lost_from, effective(*sink) + 1);
-      if (from > lost_to) continue;
-      deliver(*sink, delivery::Held{false});
-      add_skip(*sink, {from, lost_to, LossReason::journal_loss});
-      record_loss(make_loss(sink->policy.name, from, lost_to, LossReason::journal_loss, false));
-    }
-    raise(CauseKind::journal_damaged, {}, "acknowledged records are no longer in the journal");
-    durable_end_ = appended_ = lost_to;
-  }
-  if (cov_ == Coverage::closing && durable_end_ < closing_end_) enter(Coverage::open);
 }
 
 // Decides whether there is something to write, and that only one write is under way.
@@ -177,7 +126,7 @@ Offset StreamMachine::epoch_base_waiting() const {
 // durable before a sink hears of them.
 Offset StreamMachine::sendable() const {
   const Offset said = unsaid_.empty() ? head_ : unsaid_.front().first - 1;
-  return epochs_durable() ? said : std::min(said, epoch_base_waiting());
+  return std::max(released_, epochs_durable() ? said : std::min(said, epoch_base_waiting()));
 }
 
 // Changes whenever a checkpoint would have something new to say: a sum of what only grows.
@@ -227,6 +176,10 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
     write.watermark = std::min(write.watermark, durable_end_);
   }
   watermark_written_ = std::max(watermark_written_, write.watermark);
+  if (!disk_refused_ || append_last != 0) {
+    if (state->open) write.fills = fill_hole(write.watermark);
+    writing.filled = true;
+  }
   write.losses = writing.losses;
   write.dead_letters = writing.dead_letters;
   write.use_group_reserve = append_last > clean_head_ || group_open_;
@@ -276,15 +229,6 @@ void StreamMachine::apply_durable() {
   if (known_change_ && durable_at(*known_change_)) become_known();
   if (hello_ && !hello_->prepared && !session_) prepare_hello();
   if (hello_ && hello_->prepared && durable_at(hello_->change) && epochs_durable()) welcome();
-}
-
-// How far a sink has come, or is to skip.
-Offset StreamMachine::passed(const SinkState& sink) {
-  Offset through = sink.cursor;
-  for (const SkipRange& skip : sink.skips) {
-    if (skip.first <= through + 1) through = std::max(through, skip.last);
-  }
-  return through;
 }
 
 Offset StreamMachine::watermark_of(const DurableState& state) const {

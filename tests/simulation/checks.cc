@@ -16,6 +16,7 @@ void World::check_step() {
     require(window_bytes_ <= plan_.policy.window_bytes + max_block_bytes_,
             "the window is larger than its bound and a frame:", window_bytes_);
   }
+  note_begins();
   check_custody();
 }
 
@@ -24,7 +25,13 @@ void World::check_step() {
 void World::check_custody() {
   if (!custody_dirty_) return;
   custody_dirty_ = false;
-  for (std::size_t i = 0; i < sinks_.size(); ++i) {
+  if (restoring()) {
+    custody_dirty_ = true;  // what the store lost is on its way there again
+    return;
+  }
+  restore_to_ = 0;
+  for (const std::size_t i : active_) {
+    if (!begun_[i]) continue;
     std::size_t& frontier = frontier_[i];
     while (frontier < promised_.size() && done_with(i, promised_[frontier])) ++frontier;
     if (!acknowledges_for_good()) continue;
@@ -39,7 +46,8 @@ void World::check_custody() {
 }
 
 bool World::done_with(std::size_t sink, const Record& record) const {
-  if (record.skip == LossReason::filter) return true;
+  if (record.skip == LossReason::filter || !begun_[sink] || record.at <= begins_[sink]) return true;
+  if (!excused_[sink].empty() && excused_[sink].contains(record.at)) return true;
   // What no producer has any more a sink may have taken before.
   const bool took = record.skip ? sinks_[sink].took_any(record.at) : sinks_[sink].took(record);
   return took || journal_.ledgered(sink, record.at);
@@ -93,10 +101,10 @@ void World::check_quorum(const std::vector<Record>& records) const {
     if (record.skip || journal_.holds(record)) continue;
     std::uint32_t took = 0;
     bool everywhere = true;
-    for (std::size_t i = 0; i < sinks_.size(); ++i) {
-      const bool has = sinks_[i].took(record);
+    for (std::size_t i = 0; i < active_.size(); ++i) {
+      const bool has = sinks_[active_[i]].took(record);
       took += has && plan_.policy.sinks[i].counts_for_quorum ? 1 : 0;
-      everywhere = everywhere && done_with(i, record);
+      everywhere = everywhere && done_with(active_[i], record);
     }
     require(took >= plan_.policy.quorum || everywhere,
             "acknowledged without its quorum:", record.at);
@@ -105,8 +113,9 @@ void World::check_quorum(const std::vector<Record>& records) const {
 
 void World::check_taken(Position taken) {
   check_custody();
-  for (std::size_t i = 0; i < sinks_.size(); ++i) {
-    if (frontier_[i] == promised_.size()) continue;
+  if (restoring()) return;
+  for (const std::size_t i : active_) {
+    if (!begun_[i] || frontier_[i] == promised_.size()) continue;
     const Position next = promised_[frontier_[i]].at;
     require(next > taken, "said to be taken by every sink, but not by", i, "at", next, "through",
             taken);
@@ -116,7 +125,7 @@ void World::check_taken(Position taken) {
 // An orderly stop leaves nothing that only memory holds.
 void World::check_stopped() {
   for (const Record& record : records_) {
-    for (std::size_t i = 0; i < sinks_.size(); ++i) {
+    for (const std::size_t i : active_) {
       require(covered(i, record), "lost in an orderly stop:", record.at, "sink", i);
     }
   }
@@ -130,8 +139,9 @@ void World::check_end() {
     // The end of an epoch that broker and producer forgot together: nobody can tell how far it
     // went.
     if (position_of(offset_of(record.at)) != record.at) continue;
-    for (std::size_t i = 0; i < sinks_.size(); ++i) {
-      if (record.skip == LossReason::filter) continue;
+    for (const std::size_t i : active_) {
+      if (record.skip == LossReason::filter || record.at <= begins_[i]) continue;
+      if (excused_[i].contains(record.at)) continue;
       const bool holds = record.skip ? sinks_[i].took_any(record.at) : sinks_[i].holds(record);
       require(holds || journal_.ledgered(i, record.at),
               "neither delivered nor in the ledger:", record.at, "sink", i);

@@ -1,7 +1,5 @@
 #include "tests/simulation/counts.h"
 
-#include "recovery/stream_machine.h"
-
 namespace spillway::simulation {
 
 void Counts::print() const {
@@ -16,19 +14,14 @@ void Counts::print() const {
   }
   std::printf("deliveries:\n");
   for (const recovery::DeliveryTransition& t : recovery::delivery_transitions()) {
-    const std::array key{static_cast<int>(t.from), static_cast<int>(t.to),
-                         static_cast<int>(t.cause)};
-    const auto found = delivery.find(key);
     std::printf("  %-11s -> %-11s %-22s %llu\n", std::string(recovery::name_of(t.from)).c_str(),
                 std::string(recovery::name_of(t.to)).c_str(),
-                std::string(recovery::name_of(t.cause)).c_str(),
-                number(found == delivery.end() ? 0 : found->second));
+                std::string(recovery::name_of(t.cause)).c_str(), number(of(t)));
   }
   std::printf("coverage:\n");
   for (const recovery::CoverageTransition& t : recovery::coverage_transitions()) {
     std::printf("  %-11s -> %-11s %llu\n", std::string(recovery::name_of(t.from)).c_str(),
-                std::string(recovery::name_of(t.to)).c_str(),
-                number(coverage[static_cast<std::size_t>(t.from)][static_cast<std::size_t>(t.to)]));
+                std::string(recovery::name_of(t.to)).c_str(), number(of(t)));
   }
   std::printf("ledger entries:\n");
   for (int i = 1; i <= kLossReasons; ++i) {
@@ -41,6 +34,30 @@ void Counts::print() const {
                 std::string(recovery::name_of(static_cast<recovery::CauseKind>(i))).c_str(),
                 number(halts[static_cast<std::size_t>(i)]));
   }
+}
+
+std::uint64_t Counts::of(const recovery::DeliveryTransition& row) const {
+  const auto found = delivery.find(
+      {static_cast<int>(row.from), static_cast<int>(row.to), static_cast<int>(row.cause)});
+  return found == delivery.end() ? 0 : found->second;
+}
+
+std::uint64_t Counts::of(const recovery::CoverageTransition& row) const {
+  return coverage[static_cast<std::size_t>(row.from)][static_cast<std::size_t>(row.to)];
+}
+
+std::string Counts::unreached() const {
+  std::string text;
+  for (const recovery::DeliveryTransition& row : recovery::delivery_transitions()) {
+    if (of(row) > 0) continue;
+    text += "  " + std::string(name_of(row.from)) + " -> " + std::string(name_of(row.to)) + " (" +
+            std::string(name_of(row.cause)) + ")\n";
+  }
+  for (const recovery::CoverageTransition& row : recovery::coverage_transitions()) {
+    if (of(row) > 0) continue;
+    text += "  " + std::string(name_of(row.from)) + " -> " + std::string(name_of(row.to)) + "\n";
+  }
+  return text;
 }
 
 void Trace::keep(std::string text) {

@@ -10,6 +10,7 @@
 
 #include "base/position.h"
 #include "recovery/action.h"
+#include "recovery/stream_machine.h"
 #include "tests/simulation/plan.h"
 
 namespace spillway::simulation {
@@ -29,6 +30,12 @@ struct Counts {
   double window_ratio = 0;  // the fullest window, as a share of window_bytes
 
   void print() const;
+  // Rows of the two transition tables that were never reached, as text; empty: none.
+  std::string unreached() const;
+
+ private:
+  std::uint64_t of(const recovery::DeliveryTransition& row) const;
+  std::uint64_t of(const recovery::CoverageTransition& row) const;
 };
 
 // The last lines of a run, or all of them as they come.

@@ -48,14 +48,18 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "operator_reset",
     "operator_clear",
     "policy_changed",
+    "tail_lost",
+    "damage_found",
+    "store_lost",
+    "sinks_changed",
 };
 
 // The highest rate that a seed may draw. A chance per step, or per occasion where the fault has
 // one.
 constexpr std::array<double, kFaults> kRates = {
-    0.012, 0.004, 0.004, 0.01, 0.008, 0.2,  0.006, 0.01, 0.5,   0.004, 0.05, 0.4,
-    0.2,   0.1,   0.15,  0.05, 0.05,  1.0,  0.4,   0.02, 0.003, 0.01,  0.05, 0.15,
-    0.006, 0.3,   0.2,   0.2,  0.004, 0.01, 0.004, 0.01, 0.01,  0.004, 0.01, 0.3,
+    0.012, 0.004, 0.004, 0.01, 0.008, 0.2,   0.006, 0.01, 0.5,  0.004, 0.05,  0.4, 0.2, 0.1,
+    0.15,  0.05,  0.05,  1.0,  0.4,   0.02,  0.003, 0.01, 0.05, 0.15,  0.006, 0.3, 0.2, 0.2,
+    0.004, 0.01,  0.004, 0.01, 0.01,  0.004, 0.01,  0.3,  0.5,  0.2,   0.1,   0.4,
 };
 
 template <class T, std::size_t N>
@@ -63,9 +67,10 @@ T pick(Random& random, const T (&values)[N]) {
   return values[random.below(N)];
 }
 
-recovery::SinkPolicy draw_sink(Random& random, std::size_t index, const SinkPlan& plan) {
+recovery::SinkPolicy draw_policy(Random& random, std::string name, const SinkPlan& plan) {
   recovery::SinkPolicy sink;
-  sink.name = std::string(1, static_cast<char>('a' + index));
+  sink.name = std::move(name);
+  sink.identity = "at " + sink.name;
   sink.on_limit = pick(random, {OnLimit::halt, OnLimit::block, OnLimit::drop_oldest});
   sink.on_reject = pick(random, {recovery::OnReject::park, recovery::OnReject::dead_letter});
   sink.ack_timeout = Millis(random.between(100, 3000));
@@ -123,16 +128,8 @@ Plan::Plan(Random& random) {
   const std::size_t count = random.between(1, 3);
   std::uint32_t counting = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    SinkPlan sink;
-    sink.reports = random.chance(0.5);
-    sink.assembles = producer.parts && random.chance(0.5);
-    sink.slow = random.chance(0.2);
-    if (rates[static_cast<std::size_t>(Fault::rejected)] > 0 && random.chance(0.4)) {
-      sink.rejects_one_in = random.between(5, 80);
-    }
-    policy.sinks.push_back(draw_sink(random, i, sink));
+    draw_sink(random, std::string(1, static_cast<char>('a' + i)));
     counting += policy.sinks.back().counts_for_quorum ? 1 : 0;
-    sinks.push_back(sink);
   }
   policy.acks = pick(random, {Acks::all, Acks::all, Acks::quorum, Acks::none});
   if (counting == 0 && policy.acks == Acks::quorum) policy.acks = Acks::all;
@@ -145,6 +142,18 @@ Plan::Plan(Random& random) {
   policy.on_gap = random.chance(0.5) ? recovery::OnGap::halt : recovery::OnGap::record;
   policy.journal_timeout = Millis(random.between(200, 10000));
   policy.seed = random.next();
+}
+
+void Plan::draw_sink(Random& random, std::string name) {
+  SinkPlan sink;
+  sink.reports = random.chance(0.5);
+  sink.assembles = producer.parts && random.chance(0.5);
+  sink.slow = random.chance(0.2);
+  if (rates[static_cast<std::size_t>(Fault::rejected)] > 0 && random.chance(0.4)) {
+    sink.rejects_one_in = random.between(5, 80);
+  }
+  policy.sinks.push_back(draw_policy(random, std::move(name), sink));
+  sinks.push_back(sink);
 }
 
 std::string Plan::text() const {

@@ -50,8 +50,12 @@ enum class Fault : std::uint8_t {
   operator_reset,
   operator_clear,
   policy_changed,  // another `acks` after a restart
+  tail_lost,       // the store comes back without the last commits that it had confirmed
+  damage_found,    // it says that something does not add up
+  store_lost,      // made anew: producers and sinks know more than it
+  sinks_changed,   // one comes, goes, is renamed or pointed elsewhere between two lives
 };
-inline constexpr std::size_t kFaults = 36;
+inline constexpr std::size_t kFaults = 40;
 std::string_view name_of(Fault fault);
 
 struct ProducerPlan {
@@ -74,6 +78,8 @@ struct SinkPlan {
 
 struct Plan {
   explicit Plan(Random& random);
+  // One more sink, with a name of its own.
+  void draw_sink(Random& random, std::string name);
 
   recovery::StreamPolicy policy;
   ProducerPlan producer;

@@ -251,9 +251,10 @@ void Producer::on_welcome(const Reply& reply) {
     require(reply.held.sequence == 0, "Welcome holds records of an unknown epoch:", reply.held);
     script_.begin(reply.held.epoch, reply.epoch_before_ends);
     wants_epoch_ = false;
+    if (oldest_) oldest_ = Position{reply.held.epoch, 1};  // the rest of the last one is dropped
   }
   // Where a quorum or less is asked for, a crash takes back what only memory held.
-  if (acknowledged_ && !first_life && world_.acknowledges_for_good()) {
+  if (acknowledged_ && !first_life && world_.acknowledges_for_good() && !world_.lost_something()) {
     require(reply.safe >= *acknowledged_, "Welcome takes back what was acknowledged: safe",
             reply.safe, "after", *acknowledged_);
   }
@@ -261,10 +262,12 @@ void Producer::on_welcome(const Reply& reply) {
     script_.rewrite_after(reply.held);
     oldest_ = script_.after(reply.held);
   }
+  if (fresh_ && !plan_.relay && world_.lost_something()) script_.reopen(reply.held.epoch);
   require(reply.held >= reply.safe, "held is behind safe");
   fresh_ = false;
   generation_ = reply.generation;
-  if (!acknowledged_ || *acknowledged_ < reply.safe || !world_.acknowledges_for_good()) {
+  if (!acknowledged_ || *acknowledged_ < reply.safe || !world_.acknowledges_for_good() ||
+      world_.lost_something()) {
     acknowledged_ = reply.safe;
   }
   next_ = script_.after(reply.held);
@@ -341,6 +344,7 @@ void Producer::send_hello(Session& session, std::uint64_t generation) {
 
 void Producer::act_as_rival(std::uint64_t generation) {
   if (!world_.broker_up() || generation == 0 || generation >= generation_) return;
+  if (world_.lost_something()) return;  // its generation may be forgotten
   Session& session = open_session();
   session.rival = true;
   send_hello(session, generation);
@@ -352,6 +356,8 @@ std::uint64_t Producer::in_flight() const {
   for (const Script::Epoch& epoch : script_.epochs()) {  // it may never have heard of this one
     if (!script_.knows(at.epoch) && epoch.number > at.epoch) at = {epoch.number, 1};
   }
+  if (world_.lost_something())
+    at = std::max(at, Position{next_.epoch, 1});  // others went with the store
   while (at < next_) {
     const Record* record = script_.known(at);
     if (record == nullptr) {  // the end of an epoch that it never heard of

@@ -23,6 +23,11 @@ void Script::begin(std::uint64_t number, std::optional<std::uint64_t> end) {
   epochs_.push_back({number, {}, std::nullopt, 0});
 }
 
+void Script::reopen(std::uint64_t number) {
+  std::erase_if(epochs_, [&](const Epoch& epoch) { return epoch.number > number; });
+  if (Epoch* epoch = find(number)) epoch->end.reset();
+}
+
 const Record* Script::at(Position position) {
   Epoch* epoch = find(position.epoch);
   if (epoch == nullptr || position.sequence == 0) return nullptr;

@@ -26,6 +26,8 @@ class Script {
   const Record* known(Position position) const;
   // A new epoch, begun by a broker or by this producer; the one before it ends at `end`.
   void begin(std::uint64_t number, std::optional<std::uint64_t> end);
+  // Goes on in `number`: the epochs after it went with a store.
+  void reopen(std::uint64_t number);
   bool knows(std::uint64_t number) const;
   const std::vector<Epoch>& epochs() const { return epochs_; }
   // The place after `position`: in the next epoch where this one has ended.

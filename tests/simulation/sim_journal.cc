@@ -7,6 +7,7 @@ namespace spillway::simulation {
 using recovery::BlockInfo;
 
 void Journal::apply(const Commit& commit) {
+  remember();
   if (!commit.blocks.empty()) {
     const Offset first = commit.blocks.front().first;
     require(first == std::max(end_, commit.watermark) + 1, "append leaves a gap or repeats: from",
@@ -20,19 +21,29 @@ void Journal::apply(const Commit& commit) {
     }
     blocks_.insert(blocks_.end(), commit.blocks.begin(), commit.blocks.end());
     records_.insert(records_.end(), commit.records.begin(), commit.records.end());
-    end_ = commit.blocks.back().last;
+    end_ = high_water_ = commit.blocks.back().last;
   }
   require(!state_ || commit.state->revision > state_->revision, "the revision does not rise");
   state_ = commit.state;
   watermark_ = std::max(watermark_, commit.watermark);
   end_ = std::max(end_, watermark_);
-  for (const recovery::Loss& loss : commit.losses) {
+  enter(commit.losses, *commit.state);
+}
+
+void Journal::remember() {
+  pasts_.push_back({state_, end_, watermark_, ledger_});
+  if (pasts_.size() > kPasts) pasts_.pop_front();
+}
+
+void Journal::enter(const std::vector<recovery::Loss>& losses,
+                    const recovery::DurableState& state) {
+  for (const recovery::Loss& loss : losses) {
     Entry entry{loss.id, kEverySink, loss.first_position, loss.last_position, loss.last == 0};
-    for (std::size_t i = 0; i < sinks_.size(); ++i) {
-      if (sinks_[i] == loss.sink) entry.sink = static_cast<int>(i);
+    for (const auto& [name, sink] : names_) {
+      if (name == loss.sink) entry.sink = sink;
     }
     require(loss.sink.empty() || entry.sink != kEverySink, "a ledger entry of an unknown sink");
-    require(loss.id != 0 && loss.id < commit.state->next_ledger_id,
+    require(loss.id != 0 && loss.id < state.next_ledger_id,
             "a ledger id that the stored state may use again:", loss.id);
     if (!entry.growing && loss.last < loss.first) entry.last = {0, 0};  // nothing after all
     const auto at = std::ranges::lower_bound(ledger_, entry.id, {}, &Entry::id);
@@ -48,6 +59,47 @@ void Journal::apply(const Commit& commit) {
   }
 }
 
+void Journal::cut_blocks(Offset end) {
+  while (!blocks_.empty() && blocks_.back().first > end) blocks_.pop_back();
+  end_ = std::max(watermark_, blocks_.empty() ? 0 : blocks_.back().last);
+  records_.resize(blocks_.empty() ? 0 : blocks_.back().last + 1 - records_first_);
+}
+
+void Journal::lose_tail(Random& random) {
+  holed_ = true;
+  if (pasts_.empty() || random.chance(0.2)) {
+    if (blocks_.size() > 1) cut_blocks(blocks_[random.below(blocks_.size())].first - 1);
+    return;
+  }
+  pasts_.resize(1 + random.below(pasts_.size()));
+  Past past = std::move(pasts_.back());
+  pasts_.pop_back();
+  state_ = std::move(past.state);
+  watermark_ = past.watermark;
+  gone_.insert(gone_.end(), ledger_.begin(), ledger_.end());
+  ledger_ = std::move(past.ledger);
+  cut_blocks(past.end);
+}
+
+void Journal::lose_store() {
+  Journal fresh;
+  fresh.names_ = names_;
+  fresh.gone_ = std::move(gone_);
+  fresh.gone_.insert(fresh.gone_.end(), ledger_.begin(), ledger_.end());
+  *this = std::move(fresh);
+}
+
+void Journal::edit(recovery::DurableState state, const std::vector<recovery::Loss>& losses) {
+  remember();
+  ++state.revision;
+  enter(losses, state);
+  state_ = std::make_shared<const recovery::DurableState>(std::move(state));
+}
+
+void Journal::name_sink(const std::string& name, std::size_t sink) {
+  names_.emplace_back(name, static_cast<int>(sink));
+}
+
 void Journal::trim() {
   while (!blocks_.empty() && blocks_.front().last <= watermark_) blocks_.pop_front();
 }
@@ -57,8 +109,12 @@ Journal::Blocks Journal::read(Offset from, Offset through, std::uint64_t max_byt
   require(from > watermark_, "read at or below the durable watermark:", from, watermark_);
   require(through <= end_, "read beyond the durable end:", through, end_);
   require(from <= through, "an empty read");
-  require(!blocks_.empty() && blocks_.front().first <= from, "read of what was trimmed:", from);
   Blocks result;
+  if (blocks_.empty() || blocks_.front().first > from) {
+    require(holed_, "read of what was trimmed:", from);
+    result.lost.emplace(from, blocks_.empty() ? through : blocks_.front().first - 1);
+    return result;
+  }
   auto block = std::ranges::lower_bound(blocks_, from, {}, &BlockInfo::last);
   std::uint64_t bytes = 0;
   for (; block != blocks_.end() && block->first <= through; ++block) {
@@ -108,10 +164,11 @@ bool Journal::holds(const Record& record) const {
 }
 
 bool Journal::ledgered(std::size_t sink, Position position) const {
-  return std::ranges::any_of(ledger_, [&](const Entry& entry) {
+  const auto speaks = [&](const Entry& entry) {
     return (entry.sink == kEverySink || entry.sink == static_cast<int>(sink)) &&
            entry.first <= position && (entry.growing || position <= entry.last);
-  });
+  };
+  return std::ranges::any_of(ledger_, speaks) || std::ranges::any_of(gone_, speaks);
 }
 
 std::uint64_t Journal::running_at(Offset offset) const {

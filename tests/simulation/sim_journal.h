@@ -8,6 +8,7 @@
 
 #include "recovery/action.h"
 #include "recovery/event.h"
+#include "tests/simulation/random.h"
 #include "tests/simulation/record.h"
 
 namespace spillway::simulation {
@@ -29,8 +30,6 @@ class Journal {
     std::optional<std::pair<Offset, Offset>> lost;
   };
 
-  explicit Journal(const std::vector<std::string>& sinks) : sinks_(sinks) {}
-
   void apply(const Commit& commit);
   // Really deletes what is at or below the durable watermark.
   void trim();
@@ -39,9 +38,20 @@ class Journal {
   recovery::event::Located locate(const recovery::action::Locate& wish) const;
   void damage(std::uint64_t which);
 
+  // Comes back as it was some commits ago, or, where no state is lost, without its last blocks.
+  void lose_tail(Random& random);
+  // Made anew.
+  void lose_store();
+  // A change that an operator makes while no broker runs.
+  void edit(recovery::DurableState state, const std::vector<recovery::Loss>& losses);
+  // The sink of the world that a name in the ledger stands for from now on.
+  void name_sink(const std::string& name, std::size_t sink);
+
   const recovery::DurableState* state() const { return state_.get(); }
   Offset end() const { return end_; }
   Offset watermark() const { return watermark_; }
+  // An independent mark of how far blocks were durable.
+  Offset high_water() const { return high_water_; }
   const std::deque<recovery::BlockInfo>& blocks() const { return blocks_; }
   const Record& record(Offset offset) const { return records_[offset - records_first_]; }
   bool holds(Offset offset) const {
@@ -66,16 +76,31 @@ class Journal {
     bool growing;
   };
   static constexpr int kEverySink = -1;
+  struct Past {
+    std::shared_ptr<const recovery::DurableState> state;
+    Offset end = 0;
+    Offset watermark = 0;
+    std::vector<Entry> ledger;
+  };
+  static constexpr std::size_t kPasts = 6;
 
-  const std::vector<std::string> sinks_;
+  void remember();
+  void enter(const std::vector<recovery::Loss>& losses, const recovery::DurableState& state);
+  void cut_blocks(Offset end);
+
+  std::vector<std::pair<std::string, int>> names_;  // the newest last
   std::shared_ptr<const recovery::DurableState> state_;
   Offset end_ = 0;
   Offset watermark_ = 0;
+  Offset high_water_ = 0;
+  std::deque<Past> pasts_;  // the oldest first
+  bool holed_ = false;      // blocks may be missing anywhere: a loss said so
   std::deque<recovery::BlockInfo> blocks_;
   std::vector<Record> records_;
   Offset records_first_ = 1;
   std::vector<Offset> damaged_;  // firsts of blocks
   std::vector<Entry> ledger_;    // ascending ids
+  std::vector<Entry> gone_;      // of a ledger that was lost, or of a store before this one
 };
 
 }  // namespace spillway::simulation

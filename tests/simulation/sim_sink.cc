@@ -21,7 +21,7 @@ void Sink::connect(Attempt attempt) {
 
 void Sink::on_connect(Attempt attempt) {
   if (state_ != State::connecting || attempt != attempt_) return;
-  const SinkId id{static_cast<std::uint32_t>(index_)};
+  const SinkId id = world_.id_of(index_);
   if (world_.hit(Fault::connect_failed)) return end(SinkLoss::connect_failed);
   if (world_.hit(Fault::connect_refused)) return end(SinkLoss::refused);
   if (world_.hit(Fault::connect_silent)) {
@@ -64,7 +64,7 @@ void Sink::end(SinkLoss cause) {
   inbox_.clear();
   state_ = State::idle;
   assembling_ = 0;
-  world_.tell(event::SinkLost{SinkId{static_cast<std::uint32_t>(index_)}, attempt_, cause});
+  world_.tell(event::SinkLost{world_.id_of(index_), attempt_, cause});
 }
 
 void Sink::send(Attempt attempt, Offset first, Offset last, std::optional<LossReason> skip) {
@@ -90,7 +90,7 @@ void Sink::on_arrival(Attempt attempt) {
     if (!take(message, through, false)) return;
     if (through_ > told_ && world_.random().chance(0.5)) {
       told_ = through_;
-      world_.tell(event::SinkAcked{SinkId{static_cast<std::uint32_t>(index_)}, attempt, through_});
+      world_.tell(event::SinkAcked{world_.id_of(index_), attempt, through_});
       if (state_ != State::connected || attempt != attempt_) return;
     }
     return end(SinkLoss::broken);
@@ -113,7 +113,7 @@ void Sink::acknowledge_later() {
 
 void Sink::on_acknowledge(Attempt attempt, Offset through) {
   if (state_ != State::connected || attempt != attempt_) return;
-  world_.tell(event::SinkAcked{SinkId{static_cast<std::uint32_t>(index_)}, attempt, through});
+  world_.tell(event::SinkAcked{world_.id_of(index_), attempt, through});
 }
 
 // False when it refuses a record and ends the attempt; silently, if nobody is there to hear it.
@@ -168,10 +168,13 @@ void Sink::finish_assembly(Offset through) {
 }
 
 void Sink::take_record(Offset offset, const Record& record) {
-  const Offset have = last_ ? world_.offset_of(*last_) : 0;
+  const Offset begin = world_.end_of(world_.begin_of(index_));
+  Offset have = last_ ? world_.end_of(*last_) : begin;
+  if (have < begin && offset == begin + 1) have = begin;  // new to this store
+  while (have + 1 < offset && world_.excuses(index_, world_.position_of(have + 1))) ++have;
   const bool missing = record.skip.has_value();
   if (missing && *record.skip != LossReason::filter) {
-    require(world_.journal().ledgered(index_, record.at),
+    require(world_.lost_something() || world_.journal().ledgered(index_, record.at),
             "skipped without a durable ledger entry:", record.at, "sink", index_);
   }
   if (offset <= have) {
@@ -180,14 +183,15 @@ void Sink::take_record(Offset offset, const Record& record) {
       if (here.cell == Cell::none) here.cell = Cell::skipped;
       return;
     }
-    require(!plan_.reports, "a duplicate for a sink that says what it holds:", record.at, "sink",
-            index_);
+    require(!plan_.reports || world_.lost_something(),
+            "a duplicate for a sink that says what it holds:", record.at, "sink", index_);
     require(offset > world_.stored_cursor(index_),
             "a duplicate before the stored cursor:", record.at, "sink", index_);
     require(here.cell != Cell::taken || here.content == record.content,
             "other content for a position that the sink holds:", record.at, "sink", index_);
     here = {record.content, Cell::taken};
     ++duplicates_;
+    world_.progress();
     return;
   }
   require(offset == have + 1, "a gap: got", record.at, "offset", offset, "after", have, "sink",
@@ -207,6 +211,16 @@ void Sink::take_record(Offset offset, const Record& record) {
 bool Sink::refuses(const Record& record) const {
   return rejecting_ && plan_.rejects_one_in != 0 && !record.skip &&
          mix(record.content + index_) % plan_.rejects_one_in == 0;
+}
+
+// Somebody deleted all that it held.
+void Sink::empty() {
+  for (Shelf& shelf : shelves_) {
+    for (Stored& here : shelf.records) {
+      if (here.cell == Cell::taken) here.cell = Cell::lost;
+    }
+  }
+  last_.reset();
 }
 
 bool Sink::roll_back() {

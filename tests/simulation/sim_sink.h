@@ -47,6 +47,9 @@ class Sink {
   const SinkPlan& plan() const { return plan_; }
   std::uint64_t duplicates() const { return duplicates_; }
   bool rolled_back() const { return rolled_back_; }
+  void empty();
+  // It comes again under another name: it may say less than was to be expected of a new one.
+  void come_again() { rolled_back_ = rolled_back_ || last_; }
 
  private:
   enum class Cell : std::uint8_t { none, taken, skipped, lost };

@@ -17,12 +17,6 @@ constexpr std::uint64_t kLivenessSteps = 60'000;
 constexpr Millis kOperatorPause{1000};
 constexpr Millis kStopTimeout{10'000};
 
-std::vector<std::string> names_of(const recovery::StreamPolicy& policy) {
-  std::vector<std::string> names;
-  for (const auto& sink : policy.sinks) names.push_back(sink.name);
-  return names;
-}
-
 bool belongs_to_broker(What what) {
   switch (what) {
     case What::start_broker:
@@ -43,11 +37,9 @@ World::World(std::uint64_t seed, Counts& counts, Trace& trace)
       trace_(trace),
       random_(seed),
       plan_(random_),
-      journal_(names_of(plan_.policy)),
       producer_(*this, plan_, random_.next()) {
-  for (std::size_t i = 0; i < plan_.sinks.size(); ++i)
-    sinks_.emplace_back(*this, i, plan_.sinks[i]);
-  frontier_.resize(sinks_.size());
+  for (std::size_t i = 0; i < plan_.sinks.size(); ++i) add_sink();
+  begun_.assign(sinks_.size(), true);
   queue_.reserve(256);
 }
 
@@ -146,9 +138,9 @@ void World::inject() {
     disk_full_ = true;
     schedule(Millis(random_.below(15'000)), What::disk_has_room);
   }
-  const std::size_t sink = random_.below(sinks_.size());
+  const std::size_t sink = random_.below(active_.size());
   if (hit(Fault::rollback)) {
-    if (sinks_[sink].roll_back()) trace("sink ", sink, " is restored from a backup");
+    if (sinks_[active_[sink]].roll_back()) trace("sink ", sink, " is restored from a backup");
   }
   if (!machine_ || stopping_) return;
   if (hit(Fault::producer_fenced)) producer_.come_twice();
@@ -240,13 +232,12 @@ void World::tell_batch(const event::BatchCame& batch, const std::vector<Record>&
 }
 
 void World::tell_acknowledged(std::size_t sink, Attempt attempt, Offset through) {
-  tell(event::SinkAcked{SinkId{static_cast<std::uint32_t>(sink)}, attempt, through});
+  tell(event::SinkAcked{id_of(sink), attempt, through});
 }
 
 void World::tell_rejected(std::size_t sink, Attempt attempt, Offset first, Offset last,
                           std::uint64_t bytes) {
-  tell(event::SinkRejected{SinkId{static_cast<std::uint32_t>(sink)}, attempt, first, last, bytes,
-                           "refused"});
+  tell(event::SinkRejected{id_of(sink), attempt, first, last, bytes, "refused"});
 }
 
 void World::start_broker() {
@@ -271,21 +262,19 @@ void World::start_broker() {
     plan_.policy.acks = policy.acks;
   }
   policy.seed = random_.next();
+  // Not both in one run: nobody could say what a sink that changed may expect of a store that lost
+  // the change.
+  if (may_lose() && hit(Fault::store_lost)) lose_store();
+  if (may_lose() && hit(Fault::tail_lost)) lose_tail();
+  if (!lost_something_ && hit(Fault::sinks_changed)) change_sinks();
   event::Started started;
+  while (!plan_start(plan_.policy, started)) obey_refusal();
+  policy.sinks = plan_.policy.sinks;
   started.latched = journal_.latch;
-  if (journal_.state() == nullptr) {
-    recovery::DurableState state;
-    state.acks = policy.acks;
-    state.quorum = policy.quorum;
-    for (const auto& sink : policy.sinks) {
-      recovery::SinkState fresh;
-      fresh.name = sink.name;
-      fresh.unresolved = true;
-      state.sinks.push_back(fresh);
-    }
-    started.state = state;
-  } else {
-    started.state = *journal_.state();
+  started.watermark = journal_.watermark();
+  started.high_water = journal_.high_water();
+  if (unreported_ || hit(Fault::damage_found)) started.damage = "something does not add up";
+  if (journal_.state() != nullptr) {
     if (started.state->open) {
       started.journal_end = journal_.end();
       started.end_running_bytes = journal_.running_at(journal_.end());
@@ -306,7 +295,9 @@ void World::start_broker() {
     trace("START ", started.state->open ? "open" : "closed", " end ", journal_.end(),
           " closed_end ", started.state->closed_end, " checkpoint ", started.state->checkpoint);
   }
+  damaged_ = damaged_ || !started.damage.empty();
   tell(started);
+  require(!damaged_ || damage_is_known(), "damage was found at a start, and is not on record");
 }
 
 void World::crash() {
@@ -316,9 +307,11 @@ void World::crash() {
     if (tracing()) trace("  the commit under way is in the store");
   }
   commit_.reset();
+  if (restoring()) excuse_uncovered();
   for (Sink& sink : sinks_) sink.lose_broker();
   producer_.lose_broker();
   machine_.reset();
+  damaged_ = unreported_ || damage_is_latched();
   requests_.clear();
   stopping_ = false;
   custody_dirty_ = true;
@@ -343,7 +336,7 @@ bool World::drained() const {
   if (machine_->coverage() != (always ? recovery::Coverage::open : recovery::Coverage::closed)) {
     return false;
   }
-  for (std::size_t i = 0; i < sinks_.size(); ++i) {
+  for (std::size_t i = 0; i < active_.size(); ++i) {
     const SinkId id{static_cast<std::uint32_t>(i)};
     const recovery::DeliveryMachine& delivery = machine_->delivery(id);
     if (delivery.state() != recovery::State::live || delivery.acked() < machine_->head())
@@ -356,9 +349,18 @@ bool World::drained() const {
 void World::operate() {
   schedule(kOperatorPause, What::operator_acts);
   if (!machine_ || stopping_) return;
-  for (std::size_t i = 0; i < sinks_.size(); ++i) {
+  for (std::size_t i = 0; i < active_.size(); ++i) {
     const recovery::SinkState& state = machine_->wanted().sinks[i];
-    if (!state.parked.empty() && sinks_[i].rolled_back()) {
+    Sink& sink = sinks_[active_[i]];
+    const bool refused = state.parked.find("refused") != std::string::npos;
+    const auto last = sink.last();
+    if (!state.parked.empty() && last && last->epoch > machine_->epochs().current()) {
+      // It has records of an epoch that went with the store: it begins anew, without them.
+      const SinkId id{static_cast<std::uint32_t>(i)};
+      begins_[active_[i]] = position_of(machine_->delivery(id).acked());
+      sink.empty();
+      command(recovery::SinkCommand::resume, i);
+    } else if (!state.parked.empty() && !refused && last && machine_->epochs().knows(last->epoch)) {
       reset_sink(i);
     } else if (!state.parked.empty() || state.paused) {
       command(recovery::SinkCommand::resume, i);
@@ -385,7 +387,8 @@ void World::command(recovery::SinkCommand command, std::size_t sink) {
 
 void World::reset_sink(std::size_t sink) {
   event::SinkReset reset{next_request_, SinkId{static_cast<std::uint32_t>(sink)}, std::nullopt};
-  if (const auto last = sinks_[sink].last(); last && (!faults_on_ || random_.chance(0.8))) {
+  if (const auto last = sinks_[active_[sink]].last();
+      last && (!faults_on_ || random_.chance(0.8))) {
     reset.from = Position{last->epoch, last->sequence + 1};
     if (faults_on_)
       reset.from->sequence -= random_.below(std::min<std::uint64_t>(8, last->sequence));
@@ -398,12 +401,13 @@ void World::clear_halt() {
   event::HaltCleared clear{next_request_, true, Millis(60'000), 100'000};
   if (!faults_on_) clear.extend_time = Millis(1'000'000'000);
   requests_.push_back(next_request_++);
+  damaged_ = false;  // somebody accepts what is lost
   tell(clear);
 }
 
 // A completion of something that is over: the machine must not take it for the present.
 void World::stale_event() {
-  const SinkId sink{static_cast<std::uint32_t>(random_.below(sinks_.size()))};
+  const SinkId sink{static_cast<std::uint32_t>(random_.below(active_.size()))};
   const std::uint64_t now = value_of(machine_->delivery(sink).attempt());
   const Attempt old{now == 0 ? 0 : now - 1 - random_.below(std::min<std::uint64_t>(now, 3))};
   switch (random_.below(8)) {
@@ -429,7 +433,11 @@ Offset World::offset_of(Position position) const {
 }
 
 Offset World::stored_cursor(std::size_t sink) const {
-  return journal_.state() == nullptr ? 0 : journal_.state()->sinks[sink].cursor;
+  if (journal_.state() == nullptr) return 0;
+  const auto& sinks = journal_.state()->sinks;
+  const auto stored = std::ranges::find(sinks, plan_.policy.sinks[value_of(id_of(sink))].name,
+                                        &recovery::SinkState::name);
+  return stored == sinks.end() ? 0 : stored->cursor;
 }
 
 std::optional<std::uint64_t> World::end_of_epoch(std::uint64_t number) const {

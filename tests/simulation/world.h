@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -66,7 +67,18 @@ class World {
   const Record& record(Offset offset) const;
   Position position_of(Offset offset) const { return machine_->epochs().position_of(offset); }
   Offset offset_of(Position position) const;
+  // The same, of a sink: an epoch that a lost store knew has no records here.
+  Offset end_of(Position last) const;
   Offset stored_cursor(std::size_t sink) const;
+  // Before its first record, where a sink of the world begins.
+  Position begin_of(std::size_t sink) const { return begins_[sink]; }
+  SinkId id_of(std::size_t sink) const;
+  // Something durable was lost: some rules are off, for what the broker can no longer know.
+  bool lost_something() const { return lost_something_; }
+  // Whether this went with a store, and that is on record: nobody skips it any more.
+  bool excuses(std::size_t sink, Position at) const {
+    return lost_something_ && (excused_[sink].contains(at) || journal_.ledgered(sink, at));
+  }
   // The last sequence of an epoch that has ended, as the broker knows it.
   std::optional<std::uint64_t> end_of_epoch(std::uint64_t number) const;
   bool acknowledges_for_good() const {
@@ -104,6 +116,22 @@ class World {
     std::size_t sink = 0;
     recovery::event::ReadDone done;
   };
+
+  // changes.cc: what happens between two lives of the broker, and to the store
+  void change_sinks();
+  bool plan_start(const recovery::StreamPolicy& policy, recovery::event::Started& started);
+  void obey_refusal();
+  std::optional<std::size_t> misplaced_sink() const;
+  void forget_sink(const recovery::SinkState& stored);
+  void add_sink();
+  void lose_tail();
+  void lose_store();
+  void excuse_uncovered();
+  void note_begins();
+  bool restoring() const;
+  bool may_lose() const { return journal_.state() != nullptr && !sinks_changed_; }
+  bool damage_is_known() const;
+  bool damage_is_latched() const;
 
   // world.cc: the run
   void step();
@@ -155,6 +183,8 @@ class World {
   void clear_halt();
 
   // checks.cc
+  std::size_t index_of(SinkId id) const { return active_[value_of(id)]; }
+  Sink& sink_of(SinkId id) { return sinks_[index_of(id)]; }
   void check_step();
   void check_custody();
   void check_end();
@@ -173,7 +203,10 @@ class World {
   Random random_;
   Plan plan_;
   Journal journal_;
-  std::vector<Sink> sinks_;
+  std::deque<Sink> sinks_;           // destinations, those of the past among them
+  std::vector<std::size_t> active_;  // of the policy's sinks, in its order
+  std::vector<Position> begins_;     // what is at or before it is none of the sink's business
+  std::vector<bool> begun_;          // that is known
   Producer producer_;
 
   // time and the queue
@@ -220,6 +253,12 @@ class World {
   std::vector<std::size_t> frontier_;  // per sink: before it everything is taken or ledgered
   Position told_safe_;
   bool custody_dirty_ = true;
+  bool lost_something_ = false;
+  bool sinks_changed_ = false;
+  bool damaged_ = false;     // the machine knows of damage, and no operator has accepted it
+  bool unreported_ = false;  // and no latch says so yet
+  Offset restore_to_ = 0;    // what a store that came back shorter had held
+  std::vector<std::set<Position>> excused_;  // per sink: lost with the store
   bool policy_changed_ = false;
   std::uint64_t next_request_ = 1;
   std::vector<std::uint64_t> requests_;  // not answered yet

@@ -142,6 +142,7 @@ void World::run(const action::Halt& a) {
 void World::run(const action::Resume& a) {
   if (tracing()) trace("  resume ", a.held);
   require(!machine_->halted(), "resumed while a cause is left");
+  require(!damaged_, "resumed while nobody has accepted what is lost");
   producer_.resume(a.held);
 }
 
@@ -153,7 +154,8 @@ void World::run(const action::Evict& a) {
   while (!window_.empty() && window_.front().last <= a.through) {
     const BlockInfo& block = window_.front();
     const bool durable = journal_.holds(block.last);
-    for (std::size_t i = 0; !durable && i < sinks_.size(); ++i) {
+    for (const std::size_t i : active_) {
+      if (durable) break;
       // G9: gone from memory, so every sink has it, or policy let it pass.
       for (Offset o = block.first; o <= block.last; ++o) {
         require(record(o).skip || covered(i, record(o)), "evicted what a sink lacks:", record(o).at,
@@ -174,6 +176,26 @@ void World::run(const action::Write& a) {
   commit.losses = a.losses;
   commit.dead_letters = a.dead_letters;
   commit.use_group_reserve = a.use_group_reserve;
+  for (const action::AdmitSkip& fill : a.fills) {
+    require(lost_something_, "fills a hole where nothing was lost: offset", fill.first);
+    BlockInfo block;
+    block.first = fill.first;
+    block.last = fill.first + fill.count - 1;
+    block.running_bytes = fill.running_bytes;
+    block.received = wall_;
+    commit.blocks.push_back(block);
+    for (Offset o = block.first; o <= block.last; ++o) {
+      Record lost;
+      lost.at = {fill.position.epoch, fill.position.sequence + (o - fill.first)};
+      require(lost.at == position_of(o), "fills a hole under another position:", lost.at);
+      lost.skip = fill.reason;
+      commit.records.push_back(lost);
+      if (o >= records_first_ && o < records_first_ + records_.size()) {
+        Record& known = records_[o - records_first_];
+        if (!known.skip) known = lost;
+      }
+    }
+  }
   if (a.append_last != 0) {
     require(a.append_first <= a.append_last, "an empty append");
     require(!window_.empty() && window_.front().first <= a.append_first &&
@@ -235,11 +257,24 @@ void World::reopen_journal() {
     return;
   }
   journal_down_ = false;
+  bool less = false;
   event::JournalReopened reopened;
+  if (may_lose() && hit(Fault::tail_lost)) {
+    lose_tail();
+    const recovery::DurableState& confirmed = machine_->durable();
+    const std::uint64_t found = journal_.state() == nullptr ? 0 : journal_.state()->revision;
+    less =
+        found < confirmed.revision || (confirmed.open && journal_.end() < machine_->journal_end());
+    if (random_.chance(0.5)) reopened.damage = "less than was confirmed";
+  }
+  if (hit(Fault::damage_found)) reopened.damage = "something does not add up";
+  damaged_ = damaged_ || !reopened.damage.empty();
   if (journal_.state() != nullptr) reopened.state = *journal_.state();
   reopened.end = journal_.end();
   if (tracing()) trace("REOPENED end ", reopened.end);
   tell(reopened);
+  damaged_ = damaged_ || less;
+  require(!machine_ || !damaged_ || damage_is_known(), "a journal came back damaged, unnoticed");
 }
 
 void World::run(const action::Trim&) { journal_.trim(); }
@@ -278,8 +313,8 @@ void World::run(const action::Locate& a) {
 // --- sinks
 // ----------------------------------------------------------------------------------------
 
-void World::run(const action::Connect& a) { sinks_[value_of(a.sink)].connect(a.attempt); }
-void World::run(const action::Close& a) { sinks_[value_of(a.sink)].close(a.attempt); }
+void World::run(const action::Connect& a) { sink_of(a.sink).connect(a.attempt); }
+void World::run(const action::Close& a) { sink_of(a.sink).close(a.attempt); }
 
 void World::run(const action::Send& a) {
   if (tracing()) {
@@ -304,16 +339,17 @@ void World::run(const action::Send& a) {
   require(delivery.in_flight_bytes() <=
               policy.max_in_flight + max_block_bytes_ + plan_.producer.bytes_max * 64,
           "more in flight to a sink than its limit and one record");
-  sinks_[value_of(a.sink)].send(a.attempt, a.first, a.last, std::nullopt);
+  sink_of(a.sink).send(a.attempt, a.first, a.last, std::nullopt);
 }
 
 void World::run(const action::SendSkip& a) {
   if (tracing()) trace("  send skip sink ", value_of(a.sink), " ", a.first, "-", a.last);
   for (Offset o = a.first; o <= a.last; ++o) {
-    require(journal_.ledgered(value_of(a.sink), position_of(o)),
+    // What a store lost may stand in the ledger under numbers that were given out anew since.
+    require(lost_something_ || journal_.ledgered(index_of(a.sink), position_of(o)),
             "a skip without a durable ledger entry:", position_of(o), "sink", value_of(a.sink));
   }
-  sinks_[value_of(a.sink)].send(a.attempt, a.first, a.last, a.reason);
+  sink_of(a.sink).send(a.attempt, a.first, a.last, a.reason);
 }
 
 void World::run(const action::Moved& a) {
@@ -325,7 +361,7 @@ void World::run(const action::Moved& a) {
   if (a.to != recovery::State::parked || a.cause != recovery::Cause::parked) return;
   const std::string& why = machine_->wanted().sinks[value_of(a.sink)].parked;
   const bool rejected = why.find("refused") != std::string::npos;
-  require(rejected || sinks_[value_of(a.sink)].rolled_back(),
+  require(rejected || sink_of(a.sink).rolled_back() || lost_something_,
           "a sink that told the truth was parked:", why);
 }
 
@@ -360,6 +396,7 @@ void World::run(const action::StopDone&) {
   if (tracing()) trace("STOPPED");
   check_stopped();
   commit_.reset();
+  damaged_ = unreported_ || damage_is_latched();
   for (Sink& sink : sinks_) sink.lose_broker();
   producer_.lose_broker();
   requests_.clear();
