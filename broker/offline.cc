@@ -35,15 +35,6 @@ const config::Stream* configured(const config::Config& config, const std::string
   return found == config.streams.end() ? nullptr : &*found;
 }
 
-// Through here the sink needs nothing more.
-Offset passed(const SinkState& sink) {
-  Offset through = sink.cursor;
-  for (const recovery::SkipRange& skip : sink.skips) {
-    if (skip.first <= through + 1) through = std::max(through, skip.last);
-  }
-  return through;
-}
-
 // One stream of a store that is opened for one change.
 class Edit {
  public:
