@@ -23,8 +23,14 @@ void StreamMachine::on(const event::HelloCame& e) {
                       " is over: " + std::to_string(newest) + " publishes to this stream now");
   }
   if (hello_) {
-    reject(hello_->hello.session, RejectCode::replaced, true,
-           "another connection of this producer came after it");
+    if (e.generation != 0 && e.generation == hello_->hello.generation) {
+      reject(hello_->hello.session, RejectCode::replaced, true,
+             "another connection of this producer came after it");
+    } else {
+      // Two that have no generation yet are two producers, as far as anybody knows.
+      reject(hello_->hello.session, RejectCode::fenced, false,
+             "another producer came after it, and publishes to this stream now");
+    }
   }
   PendingHello pending;
   pending.hello = e;

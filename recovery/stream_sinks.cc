@@ -194,6 +194,13 @@ void StreamMachine::on(const event::SinkCommanded& e) {
       deliver(sink, delivery::Resumed{});
       break;
     case SinkCommand::reconnect:
+      if (state.paused || !state.parked.empty()) {
+        out_->push_back(action::Reply{e.request, false,
+                                      std::string("the sink is ") +
+                                          (state.paused ? "paused" : "parked: " + state.parked) +
+                                          "; `sink resume` lets it go on"});
+        return;
+      }
       deliver(sink, delivery::Reconnect{});
       out_->push_back(action::Reply{e.request, true, "reconnecting"});
       return;

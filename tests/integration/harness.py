@@ -171,10 +171,11 @@ class Publisher(Process):
 class Broker:
     """`spillway run` with a configuration, started and stopped as often as needed on the same
     ports. `streams` is TOML; so are `journal` (keys of [journal]) and `top` (what comes first).
+    `under` is a command that runs it, such as env.
     What data_dir takes is held against max_disk_bytes as long as the run lasts."""
 
-    def __init__(self, run, name, streams, journal="", top=""):
-        self.run, self.name = run, name
+    def __init__(self, run, name, streams, journal="", top="", under=()):
+        self.run, self.name, self.under = run, name, under
         self.data_dir = run.folder / f"{name}.data"
         self.config = run.folder / f"{name}.toml"
         self.admin_port, self.ingress_port = run.port(), run.port()
@@ -207,8 +208,8 @@ listen = "{self.unix}"
         return self
 
     def launch(self, *options):
-        self.process = Process(self.run, self.name, [BIN / "spillway", "run", "--config",
-                                                     self.config, *options])
+        self.process = Process(self.run, self.name, [*self.under, BIN / "spillway", "run",
+                                                     "--config", self.config, *options])
         self.starts += 1
         return self
 

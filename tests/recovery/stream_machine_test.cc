@@ -252,6 +252,41 @@ TEST_F(Stream, FencesAnOlderGeneration) {
   EXPECT_FALSE(last<action::Reject>()->retryable);
 }
 
+TEST_F(Stream, FencesAHelloThatStillWaitsWhenAnotherProducerComes) {
+  start(policy());
+  auto_write = false;  // Welcome waits for its write
+  event::HelloCame first;
+  first.session = SessionId{1};
+  hello(first);
+  event::HelloCame second;
+  second.session = SessionId{2};
+  hello(second);
+  ASSERT_TRUE(last<action::Reject>());
+  EXPECT_EQ(last<action::Reject>()->session, SessionId{1});
+  EXPECT_EQ(last<action::Reject>()->code, RejectCode::fenced);
+  EXPECT_FALSE(last<action::Reject>()->retryable);
+}
+
+TEST_F(Stream, TellsWhoReconnectsAParkedOrPausedSinkThatItTakesAResume) {
+  start(policy());
+  hello();
+  connect(kSink, Position{});
+  publish(10);
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  ASSERT_EQ(machine->delivery(kSink).state(), State::parked);
+  const auto answer = [this](SinkCommand command) {
+    forget();
+    step(event::SinkCommanded{7, kSink, command});
+    return last<action::Reply>().value_or(action::Reply{0, false, "none"});
+  };
+  EXPECT_FALSE(answer(SinkCommand::reconnect).ok);
+  EXPECT_NE(answer(SinkCommand::reconnect).text.find("sink resume"), std::string::npos);
+  EXPECT_TRUE(answer(SinkCommand::resume).ok);
+  EXPECT_TRUE(answer(SinkCommand::reconnect).ok);
+  EXPECT_TRUE(answer(SinkCommand::pause).ok);
+  EXPECT_FALSE(answer(SinkCommand::reconnect).ok);
+}
+
 TEST_F(Stream, StopsOnlyWhenWhatIsInMemoryIsSafe) {
   start(policy());
   hello();
