@@ -138,6 +138,14 @@ rocksdb::DBOptions db_options(const StoreContext& context, Store::Mode mode) {
   return options;
 }
 
+// RocksDB asks whether the file system suits its options by opening CURRENT, and takes every error of
+// that, too many open files for one, for a no. The data may be as good as ever.
+bool is_failure_to_open(const rocksdb::Status& status) {
+  const std::string text = status.ToString();
+  return text.find("Direct I/O is not supported") != std::string::npos ||
+         text.find("Found options incompatible with filesystem") != std::string::npos;
+}
+
 // RocksDB takes a directory without CURRENT for an empty one and deletes what it finds there.
 bool has_orphans(const Layout& layout) {
   std::error_code error;
@@ -222,8 +230,10 @@ std::unique_ptr<Store> Store::open(StoreContext& context, Mode mode, Failure& fa
   if (status.ok()) return store;
   failure.status = status;
   failure.damaged = status.IsCorruption() || status.IsPathNotFound() || status.IsNotFound() ||
-                    status.IsInvalidArgument();
-  failure.text = path + ": " + status.ToString();
+                    (status.IsInvalidArgument() && !is_failure_to_open(status));
+  failure.text = is_failure_to_open(status)
+                     ? path + "/CURRENT: cannot open it; are there too many open files?"
+                     : path + ": " + status.ToString();
   return nullptr;
 }
 

@@ -14,6 +14,7 @@ namespace {
 
 FileKind kind_of(const std::string& path) {
   const std::string name = path.substr(path.rfind('/') + 1);
+  if (name.starts_with("OPTIONS")) return kOptions;
   if (name.ends_with(".log")) return kWal;
   if (name.ends_with(".sst")) return kTable;
   if (name.starts_with("MANIFEST")) return kManifest;
@@ -48,6 +49,43 @@ class FaultFile final : public rocksdb::FSWritableFileOwnerWrapper {
   }
   IOStatus Fsync(const IOOptions& options, IODebugContext* context) override {
     return Sync(options, context);
+  }
+  IOStatus Close(const IOOptions& options, IODebugContext* context) override {
+    const IOStatus status = system_.check(path_, kClose, nullptr);
+    const IOStatus closed = target()->Close(options, context);  // as the kernel does, error or not
+    return status.ok() ? closed : status;
+  }
+
+ private:
+  std::string path_;
+  FaultFileSystem& system_;
+};
+
+class FaultSequentialFile final : public rocksdb::FSSequentialFileOwnerWrapper {
+ public:
+  FaultSequentialFile(std::unique_ptr<rocksdb::FSSequentialFile> file, std::string path,
+                      FaultFileSystem& system)
+      : FSSequentialFileOwnerWrapper(std::move(file)), path_(std::move(path)), system_(system) {}
+  IOStatus Read(std::size_t bytes, const IOOptions& options, Slice* result, char* scratch,
+                IODebugContext* context) override {
+    const IOStatus status = system_.check(path_, kRead, nullptr);
+    return status.ok() ? target()->Read(bytes, options, result, scratch, context) : status;
+  }
+
+ private:
+  std::string path_;
+  FaultFileSystem& system_;
+};
+
+class FaultRandomAccessFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+ public:
+  FaultRandomAccessFile(std::unique_ptr<rocksdb::FSRandomAccessFile> file, std::string path,
+                        FaultFileSystem& system)
+      : FSRandomAccessFileOwnerWrapper(std::move(file)), path_(std::move(path)), system_(system) {}
+  IOStatus Read(std::uint64_t offset, std::size_t bytes, const IOOptions& options, Slice* result,
+                char* scratch, IODebugContext* context) const override {
+    const IOStatus status = system_.check(path_, kRead, nullptr);
+    return status.ok() ? target()->Read(offset, bytes, options, result, scratch, context) : status;
   }
 
  private:
@@ -149,6 +187,26 @@ IOStatus FaultFileSystem::ReopenWritableFile(const std::string& path,
   IOStatus status = check(path, kCreate, nullptr);
   if (status.ok()) status = target()->ReopenWritableFile(path, options, file, context);
   if (status.ok()) *file = std::make_unique<FaultFile>(std::move(*file), path, *this);
+  return status;
+}
+
+IOStatus FaultFileSystem::NewSequentialFile(const std::string& path,
+                                            const rocksdb::FileOptions& options,
+                                            std::unique_ptr<rocksdb::FSSequentialFile>* file,
+                                            IODebugContext* context) {
+  IOStatus status = check(path, kOpen, nullptr);
+  if (status.ok()) status = target()->NewSequentialFile(path, options, file, context);
+  if (status.ok()) *file = std::make_unique<FaultSequentialFile>(std::move(*file), path, *this);
+  return status;
+}
+
+IOStatus FaultFileSystem::NewRandomAccessFile(const std::string& path,
+                                              const rocksdb::FileOptions& options,
+                                              std::unique_ptr<rocksdb::FSRandomAccessFile>* file,
+                                              IODebugContext* context) {
+  IOStatus status = check(path, kOpen, nullptr);
+  if (status.ok()) status = target()->NewRandomAccessFile(path, options, file, context);
+  if (status.ok()) *file = std::make_unique<FaultRandomAccessFile>(std::move(*file), path, *this);
   return status;
 }
 

@@ -20,7 +20,8 @@ enum FileKind : unsigned {
   kManifest = 4,
   kCurrent = 8,
   kOther = 16,
-  kAny = 31
+  kOptions = 32,
+  kAny = 63
 };
 enum Operation : unsigned {
   kCreate = 1,
@@ -28,7 +29,10 @@ enum Operation : unsigned {
   kSync = 4,
   kSyncDir = 8,
   kRename = 16,
-  kDelete = 32
+  kDelete = 32,
+  kClose = 64,
+  kOpen = 128,  // to read
+  kRead = 256
 };
 enum class Errno { eio, enospc };
 
@@ -61,6 +65,13 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
   rocksdb::IOStatus ReopenWritableFile(const std::string& path, const rocksdb::FileOptions& options,
                                        std::unique_ptr<rocksdb::FSWritableFile>* file,
                                        rocksdb::IODebugContext* context) override;
+  rocksdb::IOStatus NewSequentialFile(const std::string& path, const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSSequentialFile>* file,
+                                      rocksdb::IODebugContext* context) override;
+  rocksdb::IOStatus NewRandomAccessFile(const std::string& path,
+                                        const rocksdb::FileOptions& options,
+                                        std::unique_ptr<rocksdb::FSRandomAccessFile>* file,
+                                        rocksdb::IODebugContext* context) override;
   rocksdb::IOStatus NewDirectory(const std::string& path, const rocksdb::IOOptions& options,
                                  std::unique_ptr<rocksdb::FSDirectory>* directory,
                                  rocksdb::IODebugContext* context) override;
@@ -74,6 +85,8 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
 
  private:
   friend class FaultFile;
+  friend class FaultSequentialFile;
+  friend class FaultRandomAccessFile;
   friend class FaultDirectory;
   rocksdb::IOStatus check(const std::string& path, Operation operation, std::size_t* torn_bytes);
   void wait_for_tables();
