@@ -36,6 +36,9 @@ class StreamFixture : public ::testing::Test {
     started.state = *state;
     started.journal_end = end;
     started.latched = latch;
+    started.damage = damage;
+    started.high_water = high_water;
+    started.watermark = watermark;
     step(started);
   }
 
@@ -65,6 +68,13 @@ class StreamFixture : public ::testing::Test {
       if (write.append_last != 0) journal_end = write.append_last;
       step(event::Written{write.id, WriteOutcome::ok});
     }
+  }
+
+  // The store fails, and is open again with `state` and `end`.
+  void reopen(const std::optional<DurableState>& state, Offset end) {
+    writes.clear();
+    step(event::JournalDown{});
+    step(event::JournalReopened{state, end, {}});
   }
 
   void hello(event::HelloCame hello = {}) {
@@ -128,6 +138,10 @@ class StreamFixture : public ::testing::Test {
   std::optional<DurableState> stored;
   Offset journal_end = 0;
   bool auto_write = true;
+  // What the journal says at the next start.
+  std::string damage;
+  Offset high_water = 0;
+  Offset watermark = 0;
 };
 
 }  // namespace spillway::recovery

@@ -1,0 +1,251 @@
+// What went wrong in the simulator once, each by hand.
+#include <gtest/gtest.h>
+
+#include "tests/recovery/stream_fixture.h"
+
+namespace spillway::recovery {
+namespace {
+
+class Found : public StreamFixture {
+ protected:
+  static constexpr std::uint64_t kEpoch = 1'700'000'000;
+};
+
+TEST_F(Found, AGapIsNeitherSentNorAcknowledgedBeforeItIsInTheLedger) {
+  StreamPolicy p = policy();
+  p.on_gap = OnGap::record;
+  start(p);
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  step(event::SessionEnded{kSession});
+  auto_write = false;
+  forget();
+  event::HelloCame again;
+  again.acknowledged = Position{kEpoch, 5};
+  again.oldest = Position{kEpoch, 8};
+  again.generation = 1;
+  hello(again);
+  ASSERT_TRUE(last<action::AdmitSkip>());
+  EXPECT_FALSE(last<action::Send>());
+  EXPECT_EQ(safe(), 5U);
+  finish_writes();
+  ASSERT_TRUE(last<action::Send>());
+  EXPECT_EQ(last<action::Send>()->first, 6U);
+  EXPECT_EQ(last<action::Send>()->last, 7U);
+}
+
+TEST_F(Found, AGapThatTheProducerFillsAfterAllHaltsNoLonger) {
+  start(policy());
+  hello();
+  connect();
+  records = {RecordInfo{100, false, true, false}};
+  event::BatchCame begins;
+  begins.session = kSession;
+  begins.first = {kEpoch, 1};
+  begins.count = 1;
+  begins.bytes = 100;
+  begins.records = records;
+  step(begins);
+  step(event::SessionEnded{kSession});
+  event::HelloCame again;
+  again.oldest = Position{kEpoch, 3};
+  again.resumes = true;
+  again.generation = 1;
+  hello(again);
+  ASSERT_TRUE(machine->halted());
+  records = {RecordInfo{100, true, false, false}};
+  begins.session = *machine->session();
+  begins.first = {kEpoch, 2};
+  begins.records = records;
+  step(begins);
+  EXPECT_FALSE(machine->halted());
+  step(event::HaltCleared{1, true, {}, {}});
+  EXPECT_EQ(machine->head(), 2U);
+}
+
+TEST_F(Found, AProducerWhoseRecordsWereDiscardedHearsWhereToGoOnThoughItHeardNoHalt) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_records = 4;
+  start(p);
+  hello();
+  publish(4);
+  auto_write = false;
+  publish(1);
+  ASSERT_TRUE(machine->halted());
+  ASSERT_FALSE(last<action::Halt>());
+  connect();
+  ack(4);
+  finish_writes();
+  EXPECT_FALSE(machine->halted());
+  EXPECT_TRUE(last<action::Resume>());
+}
+
+TEST_F(Found, NoMoreIsReadThanMayBeInFlight) {
+  StreamPolicy p = policy();
+  p.window_bytes = 1000;
+  p.sinks[0].max_in_flight = 250;
+  start(p);
+  hello();
+  for (int i = 0; i < 10; ++i) publish(1, 100);
+  connect();
+  ASSERT_TRUE(last<action::Read>());
+  EXPECT_LE(last<action::Read>()->max_bytes, 250U);
+}
+
+TEST_F(Found, WhatTheDiskRefusedBeforeARestartIsNotHeldAgainstIt) {
+  latch = {{CauseKind::disk_bound, "", {}, 0, "max_disk_bytes is used up"}};
+  start(policy());
+  EXPECT_FALSE(machine->halted());
+}
+
+TEST_F(Found, ASinkIsNeverRewoundBeforeTheWatermark) {
+  start(policy());
+  hello();
+  publish(10);
+  connect();
+  ack(10);
+  pass(Millis(1000));
+  forget();
+  step(event::SinkReset{1, kSink, Position{kEpoch, 2}});
+  ASSERT_TRUE(last<action::Lost>());
+  EXPECT_EQ(last<action::Lost>()->loss.first, 2U);
+  EXPECT_EQ(last<action::Lost>()->loss.last, 10U);
+  EXPECT_EQ(last<action::Reply>()->text, "goes on after 1700000000/10");
+}
+
+TEST_F(Found, ACleanStopEndsWithTheNextHello) {
+  start(policy());
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  step(event::StopAsked{});
+  ASSERT_TRUE(stored->clean_stop);
+  start(policy(), stored, journal_end);
+  hello();
+  EXPECT_FALSE(stored->clean_stop);
+}
+
+TEST_F(Found, AnOutageIsDurableWhenItBegins) {
+  start(policy());
+  hello();
+  connect();
+  publish(5);
+  lose();
+  ASSERT_EQ(machine->delivery(kSink).state(), State::journaling);
+  EXPECT_NE(stored->sinks[0].outage_since, 0);
+}
+
+TEST_F(Found, AJournalThatFailsBeforeTheFirstWelcomeHaltsTheStream) {
+  StreamPolicy p = policy();
+  start(p);
+  auto_write = false;
+  hello();
+  ASSERT_EQ(writes.size(), 1U);
+  step(event::Written{writes[0].id, WriteOutcome::failed});
+  pass(p.journal_timeout);
+  ASSERT_TRUE(machine->halted());
+  EXPECT_EQ(machine->causes()[0].kind, CauseKind::journal_failing);
+}
+
+TEST_F(Found, ASinkThatIsMovedCountsAsMovedOnlyOnceThatIsDurable) {
+  start(policy());
+  hello();
+  publish(10);
+  connect();
+  auto_write = false;
+  forget();
+  step(event::SinkReset{1, kSink, std::nullopt});
+  EXPECT_FALSE(last<action::Connect>());
+  EXPECT_FALSE(last<action::Reply>());
+  EXPECT_EQ(machine->effective(kSink), 0U);
+  finish_writes();
+  EXPECT_TRUE(last<action::Connect>());
+  EXPECT_TRUE(last<action::Reply>());
+}
+
+TEST_F(Found, NoCheckpointIsWrittenMoreOftenThanItsInterval) {
+  start(policy());
+  hello();
+  connect();
+  forget();
+  for (int i = 0; i < 300; ++i) {
+    publish();
+    ack(machine->head());
+    pass(Millis(10));
+  }
+  EXPECT_EQ(machine->coverage(), Coverage::closed);
+  std::size_t checkpoints = 0;
+  Offset at = 0;
+  for (const Action& action : actions) {
+    const auto* write = std::get_if<action::Write>(&action);
+    if (write == nullptr) continue;
+    EXPECT_EQ(write->append_last, 0U);
+    EXPECT_GE(write->state->checkpoint, at);
+    at = write->state->checkpoint;
+    ++checkpoints;
+  }
+  EXPECT_GE(checkpoints, 2U);
+  EXPECT_LE(checkpoints, 4U);
+}
+
+TEST_F(Found, WithoutAnIntervalTheCheckpointIsDurableBeforeTheAcknowledgement) {
+  StreamPolicy p = policy();
+  p.checkpoint_interval = Millis(0);
+  start(p);
+  hello();
+  connect();
+  auto_write = false;
+  publish(5);
+  ack(5);
+  EXPECT_EQ(safe(), 0U);
+  finish_writes();
+  EXPECT_EQ(safe(), 5U);
+}
+
+TEST_F(Found, ARecordThatComesAgainAfterACrashIsCountedByTheQuorumOnlyWhenItIsTaken) {
+  StreamPolicy p = policy();
+  p.acks = Acks::quorum;
+  p.quorum = 1;
+  start(p);
+  hello();
+  publish(5);
+  ASSERT_TRUE(stored);
+  DurableState ahead = *stored;
+  ahead.sinks[0].cursor = 8;
+  start(p, ahead, 5);
+  event::HelloCame again;
+  again.resumes = true;
+  again.generation = 1;
+  hello(again);
+  connect();
+  auto_write = false;
+  publish(3);
+  EXPECT_EQ(safe(), 5U);
+}
+
+TEST_F(Found, ANewEpochIsDurableBeforeAWelcomeNamesIt) {
+  start(policy());
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  step(event::SessionEnded{kSession});
+  auto_write = false;
+  event::HelloCame anew;
+  anew.acknowledged = Position{kEpoch, 5};
+  anew.generation = 1;
+  anew.wish = event::EpochWish::assign;
+  forget();
+  hello(anew);
+  EXPECT_FALSE(last<action::Welcome>());
+  finish_writes();
+  ASSERT_TRUE(last<action::Welcome>());
+  EXPECT_EQ(last<action::Welcome>()->held, (Position{kEpoch + 1, 0}));
+  EXPECT_EQ(stored->epochs.back().number, kEpoch + 1);
+}
+
+}  // namespace
+}  // namespace spillway::recovery

@@ -1,0 +1,162 @@
+// A journal that comes back with less than it had confirmed (D7, G10, G11).
+#include <gtest/gtest.h>
+
+#include "tests/recovery/stream_fixture.h"
+
+namespace spillway::recovery {
+namespace {
+
+class JournalLoss : public StreamFixture {
+ protected:
+  // Ten records that the journal holds for a sink that is down.
+  void fill(std::uint64_t window_bytes = std::uint64_t{64} << 20) {
+    StreamPolicy p = policy();
+    p.window_bytes = window_bytes;
+    start(p);
+    hello();
+    before = stored;
+    for (int i = 0; i < 10; ++i) publish(1, 100);
+    ASSERT_EQ(machine->journal_end(), 10U);
+    auto_write = false;
+  }
+  bool damaged() const {
+    const auto& causes = machine->causes();
+    return std::ranges::find(causes, CauseKind::journal_damaged, &HaltCause::kind) != causes.end();
+  }
+  std::optional<DurableState> before;
+};
+
+TEST_F(JournalLoss, OfAnOlderStateHaltsAndIsWrittenAgainBeforeAnythingIsAcknowledged) {
+  fill();
+  reopen(before, 0);
+  EXPECT_TRUE(damaged());
+  EXPECT_TRUE(machine->restoring());
+  ASSERT_EQ(writes.size(), 1U);
+  EXPECT_EQ(writes[0].append_first, 1U);
+  EXPECT_EQ(writes[0].append_last, 10U);
+  EXPECT_TRUE(writes[0].state->open);
+  finish_writes();
+  EXPECT_FALSE(machine->restoring());
+  EXPECT_EQ(machine->journal_end(), 10U);
+}
+
+TEST_F(JournalLoss, OfBlocksThatAreStillInMemoryAppendsThemAgain) {
+  fill();
+  reopen(stored, 4);
+  EXPECT_TRUE(damaged());
+  ASSERT_EQ(writes.size(), 1U);
+  EXPECT_EQ(writes[0].append_first, 5U);
+  EXPECT_EQ(writes[0].append_last, 10U);
+  EXPECT_TRUE(writes[0].losses.empty());
+}
+
+TEST_F(JournalLoss, OfBlocksThatNobodyHasIsLedgeredSkippedAndFilled) {
+  fill(800);
+  const Offset first = machine->window().first();
+  ASSERT_GT(first, 3U);
+  reopen(stored, 2);
+  ASSERT_EQ(writes.size(), 1U);
+  ASSERT_EQ(writes[0].losses.size(), 1U);
+  EXPECT_EQ(writes[0].losses[0].first, 3U);
+  EXPECT_EQ(writes[0].losses[0].last, first - 1);
+  EXPECT_EQ(writes[0].losses[0].reason, LossReason::journal_loss);
+  ASSERT_EQ(writes[0].fills.size(), 1U);
+  EXPECT_EQ(writes[0].fills[0].first, 3U);
+  EXPECT_EQ(writes[0].fills[0].count, first - 3);
+  finish_writes();
+  connect();
+  EXPECT_EQ(last<action::Read>()->from, 1U);
+  EXPECT_EQ(last<action::Read>()->through, 2U);
+}
+
+TEST_F(JournalLoss, KeepsTheStreamHaltedUntilAnOperatorAcceptsIt) {
+  fill();
+  auto_write = true;
+  reopen(before, 0);
+  forget();
+  pass(Millis(60'000));
+  EXPECT_FALSE(last<action::Resume>());
+  step(event::HaltCleared{7, true, {}, {}});
+  EXPECT_TRUE(last<action::Resume>());
+  EXPECT_FALSE(damaged());
+}
+
+TEST_F(JournalLoss, FoundAtAStartIsLedgeredAsAnUpperBound) {
+  fill();
+  auto_write = true;
+  high_water = 10;
+  forget();
+  start(policy(), stored, 6);
+  EXPECT_TRUE(damaged());
+  EXPECT_EQ(machine->head(), 6U);
+  ASSERT_TRUE(last<action::Lost>());
+  EXPECT_EQ(last<action::Lost>()->loss.first, 7U);
+  EXPECT_EQ(last<action::Lost>()->loss.last, 10U);
+  EXPECT_TRUE(last<action::Lost>()->loss.upper_bound);
+  EXPECT_LE(stored->checkpoint, 6U);
+}
+
+TEST_F(JournalLoss, SaidAtAStartIsLatched) {
+  fill();
+  auto_write = true;
+  damage = "two files are missing";
+  start(policy(), stored, 10);
+  EXPECT_TRUE(damaged());
+  ASSERT_FALSE(latch.empty());
+  EXPECT_EQ(latch[0].text, "two files are missing");
+}
+
+TEST_F(JournalLoss, SaidAtAReopeningIsLatchedThoughNothingIsMissing) {
+  fill();
+  auto_write = true;
+  step(event::JournalDown{});
+  step(event::JournalReopened{stored, 10, "a file is not as it was"});
+  EXPECT_TRUE(damaged());
+  EXPECT_FALSE(machine->restoring());
+}
+
+TEST_F(JournalLoss, GivesAProducerWithoutMemoryANewEpochEvenAfterACleanStop) {
+  start(policy());
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  step(event::StopAsked{});
+  ASSERT_TRUE(stored->clean_stop);
+  damage = "something does not add up";
+  forget();
+  start(policy(), stored, journal_end);
+  hello();
+  EXPECT_GT(last<action::Welcome>()->held.epoch, 1'700'000'000U + kMaxEpochs);
+}
+
+TEST_F(JournalLoss, OfAWholeStoreIsLedgeredThroughWhatAProducerSawAcknowledged) {
+  start(policy());
+  event::HelloCame remembers;
+  remembers.acknowledged = Position{1'800'000'000, 7};
+  remembers.oldest = Position{1'800'000'000, 8};
+  remembers.resumes = true;
+  hello(remembers);
+  ASSERT_TRUE(last<action::Lost>());
+  EXPECT_EQ(last<action::Lost>()->loss.reason, LossReason::journal_loss);
+  EXPECT_EQ(last<action::Lost>()->loss.last_position, (Position{1'800'000'000, 7}));
+  EXPECT_EQ(last<action::Welcome>()->held, (Position{1'800'000'000, 7}));
+}
+
+TEST_F(JournalLoss, OfTheEpochInWhichAProducerGoesOnGivesItANewOne) {
+  start(policy());
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  start(policy(), stored, journal_end);
+  event::HelloCame remembers;
+  remembers.acknowledged = Position{1'700'000'000, 5};
+  remembers.oldest = Position{1'700'000'009, 1};
+  forget();
+  hello(remembers);
+  EXPECT_EQ(last<action::Welcome>()->held, (Position{1'700'000'010, 0}));
+}
+
+}  // namespace
+}  // namespace spillway::recovery
