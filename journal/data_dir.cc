@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+
+#include "journal/format.h"
 
 namespace spillway::journal {
 
@@ -49,6 +52,34 @@ std::optional<Error> make_directories(const Layout& layout) {
     if (dir == existing || dir == dir.root_path()) break;
   }
   return std::nullopt;
+}
+
+std::optional<Error> check_format(const Layout& layout) {
+  const std::string known = std::to_string(kFormatVersion) + "\n";
+  const std::string path = layout.format().string();
+  if (std::ifstream in(path, std::ios::binary); in) {
+    char text[32] = {};
+    in.read(text, sizeof text - 1);
+    std::string found(text, static_cast<std::size_t>(in.gcount()));
+    if (found == known) return std::nullopt;
+    found.erase(
+        std::remove_if(found.begin(), found.end(), [](char c) { return c < '0' || c > '9'; }),
+        found.end());
+    return Error{path + " says format " + (found.empty() ? "?" : found) +
+                 ", which is not known to this version, which reads format " +
+                 std::to_string(kFormatVersion) +
+                 "; use the version that wrote it, or another data_dir"};
+  }
+  // Made beside its place and renamed: it is there whole, or not at all.
+  const std::string fresh = path + ".new";
+  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  bool ok = fd >= 0;
+  ok = ok && ::write(fd, known.data(), known.size()) == static_cast<ssize_t>(known.size());
+  ok = ok && ::fsync(fd) == 0 && ::rename(fresh.c_str(), path.c_str()) == 0;
+  const int why = errno;
+  if (fd >= 0) ::close(fd);
+  if (!ok) return Error{path + ": cannot make it: " + std::strerror(why)};
+  return sync_directory(layout.root);
 }
 
 Result<std::unique_ptr<DirLock>> DirLock::take(const Layout& layout) {

@@ -21,6 +21,7 @@ struct Layout {
   std::filesystem::path store() const { return root / "journal"; }
   std::filesystem::path latch(const std::string& stream) const { return root / "latch" / stream; }
   std::filesystem::path mark(const std::string& stream) const { return root / "marks" / stream; }
+  std::filesystem::path format() const { return root / "format"; }
   std::filesystem::path ballast() const { return root / "ballast"; }
 };
 
@@ -32,6 +33,10 @@ std::optional<Error> sync_directory(const std::filesystem::path& dir);
 // Makes them durably, with what leads to them: a file that is synced is lost all the same when the
 // name of its folder is.
 std::optional<Error> make_directories(const Layout& layout);
+
+// Whether this version may open the store: said by a file of its own, because RocksDB changes what
+// it opens before it can be asked. Makes the file where there is none.
+std::optional<Error> check_format(const Layout& layout);
 
 // An exclusive lock for as long as it lives: released by the kernel however the process ends.
 class DirLock {

@@ -73,6 +73,7 @@ Result<std::unique_ptr<Journal>> RocksJournal::open(Options options, Events even
   if (auto error = make_directories(layout)) return *error;
   auto lock = DirLock::take(layout);
   if (!lock) return lock.error();
+  if (auto error = check_format(layout)) return *error;
   if (auto error = open_store(*shared)) return *error;
   if (auto error = open_streams(*shared)) return *error;
   return std::unique_ptr<Journal>(

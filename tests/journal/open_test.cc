@@ -102,6 +102,22 @@ TEST(Open, RefusesAFormatThatItDoesNotKnow) {
   EXPECT_NE(journal.error().message.find("format 2"), std::string::npos) << journal.error().message;
 }
 
+TEST(Open, ReadsTheFormatFromItsFileBeforeRocksDbIsAsked) {
+  TempDir dir;
+  { const auto journal = open_journal(options_in(dir.path())); }
+  const auto format = dir.path() / "format";
+  ASSERT_TRUE(std::filesystem::exists(format));
+  std::ofstream(format) << "2\n";
+  const auto current = std::filesystem::last_write_time(dir.path() / "journal" / "CURRENT");
+  const auto refused = Journal::open(options_in(dir.path()), {});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("format 2"), std::string::npos) << refused.error().message;
+  EXPECT_EQ(std::filesystem::last_write_time(dir.path() / "journal" / "CURRENT"), current);
+  std::filesystem::remove(format);  // as of a store before there was such a file
+  EXPECT_TRUE(Journal::open(options_in(dir.path()), {}).has_value());
+  EXPECT_TRUE(std::filesystem::exists(format));
+}
+
 TEST(Open, ReportsRecordsThatAFlippedBitInTheWalTookAway) {
   TempDir dir;
   fill(dir.path(), 100, 1000);
