@@ -52,8 +52,9 @@ struct Options {
   std::optional<Position> acknowledged;
 
   // Bounds the memory of unacknowledged records; publish() waits beyond. One record alone may
-  // exceed it. The broker has a limit of its own, and the lower one counts for what is sent.
-  std::uint64_t max_in_flight_bytes = std::uint64_t{64} << 20;
+  // exceed it. The broker has a limit of its own, and the lower one counts for what is sent. More
+  // than the path to the sinks holds adds waiting, not speed: rate times round trip is enough.
+  std::uint64_t max_in_flight_bytes = std::uint64_t{16} << 20;
   // Larger payloads travel as parts of this size. 1 byte to 1 MiB.
   std::uint64_t part_bytes = std::uint64_t{1} << 20;
 

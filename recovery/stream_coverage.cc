@@ -48,8 +48,8 @@ void StreamMachine::enter(Coverage to) {
   out_->push_back(action::CoverageMoved{from, to, open_first_, end});
 }
 
-// A sink that is not dropping is not live; or a record waits for spill_after; or more than half of
-// the window is unacknowledged; or always.
+// A sink that is not dropping is not live; or a record waits for spill_after; or the window is
+// pressed; or always.
 bool StreamMachine::reason_to_journal() const {
   if (stopping_ || policy_.journal == JournalMode::always) return true;
   for (const auto& sink : sinks_) {
@@ -58,17 +58,32 @@ bool StreamMachine::reason_to_journal() const {
   const Offset taken = min_effective();
   const BlockInfo* oldest = window_.find(taken + 1);
   if (oldest == nullptr) return taken < head_;  // fell behind the window
-  if (now_.steady - oldest->arrived >= policy_.spill_after) return true;
-  // What is acknowledged before it is taken does not count against a producer's limit in flight.
-  const std::uint64_t share = policy_.acks == Acks::all ? 2 : 4;
-  return running_bytes_ - oldest->running_at(taken) > policy_.window_bytes / share;
+  return now_.steady >= std::min(oldest->arrived + policy_.spill_after, pressed_at(*oldest));
+}
+
+// When what is unacknowledged becomes too much for the window, if nothing moves until then. Under
+// `all` a producer's limit in flight bounds it, so only a sink that stands still while half of the
+// window waits for it is spilled for: one that assembles a large record, which the limit would cut
+// off. What is acknowledged before it is taken does not count against that limit.
+Instant StreamMachine::pressed_at(const BlockInfo& oldest) const {
+  const Offset taken = min_effective();
+  const std::uint64_t waiting = running_bytes_ - oldest.running_at(taken);
+  if (policy_.acks != Acks::all) {
+    return waiting > policy_.window_bytes / 4 ? now_.steady : Instant::max();
+  }
+  if (waiting <= policy_.window_bytes / 2) return Instant::max();
+  Instant moved = oldest.arrived;
+  for (const auto& sink : sinks_) {
+    if (effective(*sink) == taken) moved = std::max(moved, sink->progress_at);
+  }
+  return moved + policy_.spill_after / kPressedShare;
 }
 
 std::optional<Instant> StreamMachine::spill_at() const {
   if (!known_ || (cov_ != Coverage::closed && cov_ != Coverage::closing)) return std::nullopt;
   const BlockInfo* oldest = window_.find(min_effective() + 1);
   if (oldest == nullptr) return std::nullopt;
-  const Instant at = oldest->arrived + policy_.spill_after;
+  const Instant at = std::min(oldest->arrived + policy_.spill_after, pressed_at(*oldest));
   return at > now_.steady ? std::optional(at) : std::nullopt;
 }
 

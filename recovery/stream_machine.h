@@ -35,8 +35,9 @@ std::span<const CoverageTransition> coverage_transitions();
 std::string_view name_of(Coverage coverage);
 
 inline constexpr Millis kQuietBeforeClosing{1000};  // no reason to journal for so long
-inline constexpr Millis kHandoverLimit{10000};      // for an older session to finish its record
-inline constexpr Millis kLatchPatience{1000};       // then the producer hears of a halt anyway
+inline constexpr int kPressedShare = 8;         // of spill_after, without progress in half a window
+inline constexpr Millis kHandoverLimit{10000};  // for an older session to finish its record
+inline constexpr Millis kLatchPatience{1000};   // then the producer hears of a halt anyway
 inline constexpr Millis kDiskRetry{250};
 inline constexpr Millis kNoOutageBefore{30000};  // after start
 inline constexpr std::size_t kMaxPendingMarks = 4096;
@@ -213,6 +214,7 @@ class StreamMachine {
   // stream_coverage.cc
   void settle_coverage();
   bool reason_to_journal() const;
+  Instant pressed_at(const BlockInfo& oldest) const;
   std::optional<Instant> spill_at() const;
   void enter(Coverage to);
   Offset openable() const;

@@ -29,6 +29,53 @@ TEST_F(Stream, KeepsTheDiskIdleWhileTheSinkKeepsUp) {
   EXPECT_EQ(last<action::Acknowledge>()->safe.sequence, 10U);
 }
 
+// Half of the window and a little, in records of a mebibyte, to a sink that takes half as much at
+// once.
+constexpr std::uint64_t kHalfAWindow = 33;
+
+TEST_F(Stream, LeavesTheDiskIdleWhileMoreThanHalfAWindowMoves) {
+  StreamPolicy moving = policy();
+  moving.sinks[0].max_in_flight = std::uint64_t{64} << 20;
+  start(moving);
+  hello();
+  connect();
+  publish(kHalfAWindow, 1 << 20);
+  for (Offset taken = 1; taken < 10; ++taken) {
+    pass(Millis(20));
+    publish(1, 1 << 20);
+    ack(taken);
+    EXPECT_EQ(machine->coverage(), Coverage::closed) << taken;
+  }
+}
+
+TEST_F(Stream, JournalsWhenHalfAWindowStandsStillForAnEighthOfSpillAfter) {
+  StreamPolicy still = policy();
+  still.sinks[0].max_in_flight = std::uint64_t{64} << 20;
+  start(still);
+  hello();
+  connect();
+  publish(kHalfAWindow, 1 << 20);
+  pass(Millis(24));
+  EXPECT_EQ(machine->coverage(), Coverage::closed);
+  ASSERT_TRUE(machine->deadline());
+  EXPECT_LE(*machine->deadline(), now.steady + Millis(1));
+  pass(Millis(1));
+  EXPECT_NE(machine->coverage(), Coverage::closed);
+}
+
+TEST_F(Stream, JournalsAtOnceAQuarterOfTheWindowThatWasAcknowledgedOnReceipt) {
+  StreamPolicy none = policy();
+  none.acks = Acks::none;
+  none.sinks[0].max_in_flight = std::uint64_t{64} << 20;
+  start(none);
+  hello();
+  connect();
+  publish(16, 1 << 20);
+  EXPECT_EQ(machine->coverage(), Coverage::closed);
+  publish(1, 1 << 20);
+  EXPECT_NE(machine->coverage(), Coverage::closed);
+}
+
 TEST_F(Stream, SendsALiveSinkWhatComesFromMemory) {
   start(policy());
   hello();
