@@ -1,0 +1,208 @@
+// The near end of the benchmark: publishes through the public client library.
+//
+//   bench_generator --connect ADDRESS --stream S --records N --size BYTES
+//                   [--mode burst|one|paced] [--rate RECORDS_PER_SECOND] [--in-flight BYTES]
+//                   [--until taken|acknowledged] [--compressible 1]
+//
+// burst: as fast as it goes. one: one record in flight. paced: open loop, each record has a moment
+// at which it is due, and its latency counts from then, whenever it was sent (no coordinated
+// omission). Prints one line: begin, end, records, bytes, cpu, and for one and paced the latencies
+// p50, p99, p999, max in seconds.
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client/client.h"
+#include "tests/bench/io.h"
+
+namespace spillway::bench {
+namespace {
+
+using client::Client;
+using client::Record;
+
+constexpr std::size_t kBatchBytes = std::size_t{128} << 10;  // of one call of publish()
+constexpr std::size_t kPayloads = 256;
+constexpr double kTick = 0.001;  // of the paced generator
+
+// Payloads without newlines, so that every sink can take them.
+std::vector<std::string> make_payloads(std::size_t size, bool compressible) {
+  std::mt19937_64 random(1);
+  std::vector<std::string> payloads(size > (1 << 20) ? 2 : kPayloads);
+  for (std::string& payload : payloads) {
+    payload.resize(size);
+    for (std::size_t i = 0; i < size; ++i) {
+      const bool repeat = compressible && i % 64 >= 32;  // half of it says nothing new
+      payload[i] = repeat ? 'x' : static_cast<char>(32 + random() % 95);
+    }
+  }
+  return payloads;
+}
+
+// When each record was due, until it is acknowledged.
+class Latencies {
+ public:
+  void due(std::uint64_t sequence, double at) {
+    const std::lock_guard lock(mutex_);
+    if (due_.empty()) first_ = sequence;
+    due_.push_back(at);
+  }
+  void through(std::uint64_t sequence) {
+    const double at = now();
+    const std::lock_guard lock(mutex_);
+    while (!due_.empty() && first_ + taken_ <= sequence && taken_ < due_.size()) {
+      values_.push_back(at - due_[taken_++]);
+    }
+  }
+  std::vector<double> take() {
+    const std::lock_guard lock(mutex_);
+    return std::move(values_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::uint64_t first_ = 0;
+  std::size_t taken_ = 0;
+  std::vector<double> due_;
+  std::vector<double> values_;
+};
+
+class Generator {
+ public:
+  explicit Generator(const Arguments& arguments)
+      : records_(arguments.number("--records", 0)),
+        size_(arguments.number("--size", 256)),
+        rate_(static_cast<double>(arguments.number("--rate", 100'000))),
+        taken_(arguments.text("--until", "taken") == "taken"),
+        payloads_(make_payloads(size_, arguments.has("--compressible"))) {
+    client::Options options;
+    options.connect = arguments.text("--connect");
+    options.stream = arguments.text("--stream", "s");
+    options.max_in_flight_bytes = arguments.number("--in-flight", options.max_in_flight_bytes);
+    options.give_up_after = client::Milliseconds(60'000);
+    client::Events events;
+    const auto seen = [this](Position position) { latencies_.through(position.sequence); };
+    if (arguments.text("--mode", "burst") == "paced") {
+      (taken_ ? events.on_taken : events.on_acknowledged) = seen;
+    }
+    auto made = Client::create(options, events);
+    if (!made) die(made.error().message);
+    client_ = std::move(*made);
+    must(client_->wait_connected());
+  }
+
+  void run(const std::string& mode) {
+    const double cpu = cpu_seconds();
+    const double begin = now();
+    if (mode == "burst") {
+      burst();
+    } else if (mode == "one") {
+      one_by_one();
+    } else if (mode == "paced") {
+      paced();
+    } else {
+      die("--mode is burst, one or paced");
+    }
+    wait_for(last_);
+    Line line;
+    line.add("begin", begin)
+        .add("end", now())
+        .add("records", static_cast<double>(records_))
+        .add("bytes", static_cast<double>(records_ * size_))
+        .add("cpu", cpu_seconds() - cpu);
+    std::vector<double> values = mode == "one" ? std::move(round_trips_) : latencies_.take();
+    if (!values.empty()) {
+      line.add("p50", percentile(values, 0.5))
+          .add("p99", percentile(values, 0.99))
+          .add("p999", percentile(values, 0.999))
+          .add("max", values.back());
+    }
+    line.print();
+  }
+
+ private:
+  template <class T>
+  T must(Result<T> result) {
+    if (!result) die(result.error().message);
+    return std::move(*result);
+  }
+  void wait_for(Position position) {
+    must(taken_ ? client_->wait_taken(position) : client_->wait_acknowledged(position));
+  }
+  Record next() {
+    Record record;
+    record.payload = payloads_[next_++ % payloads_.size()];
+    return record;
+  }
+  void publish(std::uint64_t count) {
+    batch_.clear();
+    for (std::uint64_t i = 0; i < count; ++i) batch_.push_back(next());
+    last_ = must(client_->publish(batch_));
+  }
+
+  void burst() {
+    const std::uint64_t most =
+        std::clamp<std::uint64_t>(kBatchBytes / std::max<std::uint64_t>(1, size_), 1, 512);
+    for (std::uint64_t left = records_; left > 0;) {
+      const std::uint64_t count = std::min(left, most);
+      publish(count);
+      left -= count;
+    }
+  }
+
+  void one_by_one() {
+    round_trips_.reserve(records_);
+    for (std::uint64_t i = 0; i < records_; ++i) {
+      const double begin = now();
+      publish(1);
+      wait_for(last_);
+      round_trips_.push_back(now() - begin);
+    }
+  }
+
+  void paced() {
+    const double begin = now();
+    for (std::uint64_t sent = 0; sent < records_;) {
+      const auto due = static_cast<std::uint64_t>((now() - begin) * rate_);
+      const std::uint64_t count = std::min({records_, due}) - std::min(sent, due);
+      if (count == 0) {
+        std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
+        continue;
+      }
+      const Position first = last_;
+      for (std::uint64_t i = 0; i < count; ++i) {
+        latencies_.due(first.sequence + 1 + i, begin + static_cast<double>(sent + i) / rate_);
+      }
+      for (std::uint64_t left = count; left > 0;) {
+        const std::uint64_t part = std::min<std::uint64_t>(left, 512);
+        publish(part);
+        left -= part;
+      }
+      sent += count;
+    }
+  }
+
+  const std::uint64_t records_;
+  const std::uint64_t size_;
+  const double rate_;
+  const bool taken_;
+  const std::vector<std::string> payloads_;
+  Latencies latencies_;
+  std::vector<double> round_trips_;
+  std::vector<Record> batch_;
+  std::uint64_t next_ = 0;
+  Position last_;
+  std::unique_ptr<Client> client_;  // last: its events use everything above
+};
+
+}  // namespace
+}  // namespace spillway::bench
+
+int main(int argc, char** argv) {
+  const spillway::bench::Arguments arguments(argc, argv);
+  spillway::bench::Generator(arguments).run(arguments.text("--mode", "burst"));
+}
