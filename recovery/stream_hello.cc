@@ -213,13 +213,18 @@ bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool adopted)
 
 // The current epoch ends at the head; what a sink reported beyond it belongs to no record of ours.
 void StreamMachine::open_epoch(std::uint64_t number) {
+  // Beyond the head that is known now there may have been more, which nobody can count any more:
+  // what an open-ended drop let go, and what was acknowledged while only memory held it.
+  const bool forgotten = !known_ && !table_.empty();
+  const bool from_memory = forgotten && !was_clean_ && durable_.acks != Acks::all && hello_ &&
+                           !hello_->hello.acknowledged;
   for (const auto& sink : sinks_) {
-    // What an open-ended drop let go beyond the head that is known now has no end but its epoch's.
-    if (known_ || table_.empty() || !state_of(*sink).dropping) continue;
-    Loss loss =
-        make_loss(sink->policy.name, head_ + 1, head_ + 1, state_of(*sink).drop_reason, true);
+    const SinkState& state = state_of(*sink);
+    if (!from_memory && !(forgotten && state.dropping)) continue;
+    const LossReason reason = state.dropping ? state.drop_reason : LossReason::crash;
+    Loss loss = make_loss(sink->policy.name, head_ + 1, head_ + 1, reason, true);
     loss.last_position.sequence = std::numeric_limits<std::uint64_t>::max();
-    loss.text = "let go before both broker and producer forgot how many there were";
+    loss.text = "of these there may have been some; broker and producer both forgot how many";
     record_loss(std::move(loss));
   }
   table_.open(number, head_);

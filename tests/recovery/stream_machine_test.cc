@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "tests/recovery/stream_fixture.h"
 
 namespace spillway::recovery {
@@ -209,6 +211,35 @@ TEST_F(Stream, OpensANewEpochWhenBrokerAndProducerHaveBothForgotten) {
   forget();
   hello();
   EXPECT_EQ(last<action::Welcome>()->held, (Position{1'700'000'001, 0}));
+}
+
+TEST_F(Stream, LedgersWhatMayHaveBeenAcknowledgedFromMemoryBeforeBothForgot) {
+  StreamPolicy none = policy();
+  none.acks = Acks::none;
+  start(none);
+  hello();
+  connect();
+  publish(10);  // acknowledged; the sink has none of it, and nothing is durable yet
+  forget();
+  start(none, stored);
+  hello();
+  const auto lost = last<action::Lost>();
+  ASSERT_TRUE(lost);
+  EXPECT_TRUE(lost->loss.upper_bound);
+  EXPECT_EQ(lost->loss.reason, LossReason::crash);
+  EXPECT_EQ(lost->loss.first_position.sequence, 1U);
+  EXPECT_EQ(lost->loss.last_position.sequence, std::numeric_limits<std::uint64_t>::max());
+}
+
+TEST_F(Stream, LedgersNothingUnderAllWhenBothForgot) {
+  start(policy());
+  hello();
+  connect();
+  publish(10);
+  forget();
+  start(policy(), stored);
+  hello();
+  EXPECT_FALSE(last<action::Lost>());
 }
 
 TEST_F(Stream, HaltsAtTheRecordThatWouldBeTooMuchAndResumesBelowTheLimit) {
