@@ -138,8 +138,8 @@ rocksdb::DBOptions db_options(const StoreContext& context, Store::Mode mode) {
   return options;
 }
 
-// RocksDB asks whether the file system suits its options by opening CURRENT, and takes every error of
-// that, too many open files for one, for a no. The data may be as good as ever.
+// RocksDB asks whether the file system suits its options by opening CURRENT, and takes every error
+// of that, too many open files for one, for a no. The data may be as good as ever.
 bool is_failure_to_open(const rocksdb::Status& status) {
   const std::string text = status.ToString();
   return text.find("Direct I/O is not supported") != std::string::npos ||
