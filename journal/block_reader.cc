@@ -57,6 +57,10 @@ Offset next_readable(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offse
 // Moves to the block that contains `from`, or else to the first one after it.
 void seek_containing(rocksdb::Iterator& it, Offset from) {
   const Key key = key_of(from);
+  it.Seek(slice(key));
+  // Most reads begin where a block does. Seeking backwards also reads the block before, and would
+  // give up this one for damage in that.
+  if (it.Valid() && offset_at(it) == from) return;
   it.SeekForPrev(slice(key));
   if (!it.status().ok()) return;
   if (it.Valid()) {
@@ -178,8 +182,8 @@ std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle*
   if (least == watermark) {
     // Nothing has to go: the cut is where the stream already begins, unless that is inside a block.
     seek_containing(*it, low);
-    const auto block = it->Valid() ? decode_header(offset_at(*it), it->value().ToStringView())
-                                   : std::nullopt;
+    const auto block =
+        it->Valid() ? decode_header(offset_at(*it), it->value().ToStringView()) : std::nullopt;
     if (!block) return std::nullopt;
     if (block->first == low) {
       return Location{watermark, running_before(*it), block->received_ms};

@@ -1,0 +1,174 @@
+// One bit of a stored file is not what it was. What is read is what was written, and what is
+// missing is named: where it can be, as the very offsets that are gone.
+//
+// SPILLWAY_FLIPS=N flips N bits of each kind of file instead of 40; SPILLWAY_FLIP_SEED draws
+// others.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <random>
+#include <vector>
+
+#include "tests/fault/child.h"
+#include "tests/journal/harness.h"
+
+namespace spillway::journal {
+namespace {
+
+constexpr Offset kBlocks = 60;
+constexpr std::uint64_t kBlockBytes = 100'000;  // each a data block of its own
+
+std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text != nullptr ? std::stoull(text) : otherwise;
+}
+
+Options small_options(const std::filesystem::path& dir) {
+  Options options = options_in(dir);
+  options.max_disk_bytes = kMinDiskBytes;
+  return options;
+}
+
+// A table, then a WAL with the rest, and a mark that says how much there is.
+void fill(const std::filesystem::path& dir) {
+  in_child([&] {
+    const auto journal = open_journal(small_options(dir));
+    for (Offset i = 1; i <= kBlocks; ++i) {
+      ASSERT_EQ(append(*journal, {make_block(i, 1, kBlockBytes)}), Outcome::ok);
+    }
+  });
+}
+
+std::vector<std::filesystem::path> files_of(const std::filesystem::path& dir,
+                                            const std::string& kind) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(dir / "journal")) {
+    const std::string name = entry.path().filename();
+    const bool good = kind.front() == '.' ? name.ends_with(kind) : name.starts_with(kind);
+    if (good && entry.file_size() > 0) files.push_back(entry.path().filename());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+void flip(const std::filesystem::path& path, std::uint64_t bit) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  const auto at = static_cast<std::streamoff>(bit / 8);
+  file.seekg(at);
+  const int byte = file.get();
+  file.seekp(at);
+  file.put(static_cast<char>(byte ^ (1 << bit % 8)));
+  ASSERT_TRUE(file.good());
+}
+
+// What a journal gives back of the blocks that were written.
+struct Found {
+  bool reported = false;  // as damage, or it did not open
+  std::vector<Offset> delivered;
+  std::vector<Offset> lost;
+  Offset end = 0;
+  std::string text;
+};
+
+Found look(const std::filesystem::path& dir) {
+  Found found;
+  auto journal = Journal::open(small_options(dir), {});
+  if (!journal) {
+    found.reported = true;
+    found.text = journal.error().message;
+    EXPECT_FALSE(found.text.empty());
+    return found;
+  }
+  const Recovered& recovered = find((*journal)->recovered(), "s");
+  found.reported = recovered.damage.has_value();
+  found.text = recovered.damage.value_or("");
+  found.end = recovered.end;
+  for (Offset next = 1; next <= recovered.end;) {
+    const ReadResult result = read(**journal, next);
+    if (!result.ok) {  // a store that cannot be read at all says so
+      EXPECT_TRUE(found.reported) << result.error;
+      break;
+    }
+    for (const BlockPtr& block : result.blocks) {
+      EXPECT_TRUE(same(*block, *make_block(block->first, 1, kBlockBytes))) << block->first;
+      EXPECT_EQ(block->first, next);
+      found.delivered.push_back(next++);
+    }
+    if (!result.lost) continue;
+    EXPECT_EQ(result.lost->first, next);
+    while (next <= result.lost->second) found.lost.push_back(next++);
+  }
+  return found;
+}
+
+// Flips one bit at a time and hands what is found to `check`.
+template <class Check>
+void for_each_flip(const std::filesystem::path& dir, const std::string& kind, const Check& check) {
+  std::mt19937_64 random(number_from("SPILLWAY_FLIP_SEED", 20240601));
+  const std::vector<std::filesystem::path> files = files_of(dir, kind);
+  ASSERT_FALSE(files.empty()) << "there is no " << kind;
+  const std::uint64_t flips = number_from("SPILLWAY_FLIPS", 40);
+  for (std::uint64_t i = 0; i < flips && !testing::Test::HasFailure(); ++i) {
+    const std::filesystem::path& file = files[random() % files.size()];
+    const std::uint64_t bits = 8 * std::filesystem::file_size(dir / "journal" / file);
+    const std::uint64_t bit = random() % bits;
+    in_child([&] {
+      const TempDir copy(in_memory());
+      std::filesystem::copy(dir, copy.path(),
+                            std::filesystem::copy_options::recursive |
+                                std::filesystem::copy_options::overwrite_existing);
+      flip(copy.path() / "journal" / file, bit);
+      SCOPED_TRACE(file.string() + ", byte " + std::to_string(bit / 8) + " of " +
+                   std::to_string(bits / 8) + ", bit " + std::to_string(bit % 8));
+      const Found found = look(copy.path());
+      SCOPED_TRACE(found.text);
+      check(found);
+    });
+  }
+}
+
+void expect_nothing_silent(const Found& found) {
+  if (found.reported) return;
+  EXPECT_EQ(found.end, kBlocks) << "records are gone, and nothing says so";
+  EXPECT_EQ(found.delivered.size() + found.lost.size(), kBlocks);
+}
+
+TEST(FlippedBit, InATableCostsTheBlockThatItIsInAndIsNamed) {
+  const TempDir dir(in_memory());
+  fill(dir.path());
+  for_each_flip(dir.path(), ".sst", [](const Found& found) {
+    expect_nothing_silent(found);
+    if (!found.reported) {
+      EXPECT_LE(found.lost.size(), 1u) << testing::PrintToString(found.lost);
+    }
+  });
+}
+
+TEST(FlippedBit, InTheWalIsReportedWithWhatTheMarkSaysIsGone) {
+  const TempDir dir(in_memory());
+  fill(dir.path());
+  for_each_flip(dir.path(), ".log", [](const Found& found) {
+    expect_nothing_silent(found);
+    EXPECT_TRUE(found.reported || found.delivered.size() == kBlocks);
+  });
+}
+
+TEST(FlippedBit, InTheManifestIsReportedAtTheStartOrByEachReadThatMissesSomething) {
+  const TempDir dir(in_memory());
+  fill(dir.path());
+  for_each_flip(dir.path(), "MANIFEST", expect_nothing_silent);
+}
+
+TEST(FlippedBit, InCurrentIsReported) {
+  const TempDir dir(in_memory());
+  fill(dir.path());
+  for_each_flip(dir.path(), "CURRENT", [](const Found& found) {
+    expect_nothing_silent(found);
+    EXPECT_TRUE(found.reported);
+  });
+}
+
+}  // namespace
+}  // namespace spillway::journal
