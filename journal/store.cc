@@ -45,7 +45,9 @@ class Listener final : public rocksdb::EventListener {
   std::shared_ptr<Signals> signals_;
 };
 
-// A reader must not rotate the info log of the broker that is running.
+// RocksDB's own log stays unwritten. Once a write of it has failed, on a full disk, its next line
+// ends the process with an assertion; and a reader must not rotate that of a running broker. What
+// matters comes as a status or through the listener.
 class SilentLogger final : public rocksdb::Logger {
  public:
   using rocksdb::Logger::Logv;
@@ -116,9 +118,8 @@ rocksdb::DBOptions db_options(const StoreContext& context, Store::Mode mode) {
   options.max_bgerror_resume_count = 0;
   if (mode == Store::Mode::write) {
     options.listeners.push_back(std::make_shared<Listener>(context.signals));
-  } else {
-    options.info_log = std::make_shared<SilentLogger>();
   }
+  options.info_log = std::make_shared<SilentLogger>();
   options.max_open_files = mode == Store::Mode::salvage ? 64 : -1;
   options.max_background_jobs = 3;
   options.db_write_buffer_size = context.sizing.memtables;
@@ -128,9 +129,6 @@ rocksdb::DBOptions db_options(const StoreContext& context, Store::Mode mode) {
   options.bytes_per_sync = kMiB;
   options.avoid_unnecessary_blocking_io = true;
   options.skip_stats_update_on_db_open = true;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.max_log_file_size = kMiB / 2;
-  options.keep_log_file_num = 2;
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   options.max_manifest_file_size = kMiB;

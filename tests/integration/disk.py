@@ -1,4 +1,6 @@
 """The bound on disk use, measured as `du` counts it, and a disk that fills up (G6, G7)."""
+import os
+import re
 import subprocess
 import threading
 
@@ -92,9 +94,7 @@ def a_file_system_that_is_full_halts_and_goes_on_when_there_is_space(run):
                                 'compression = "none"')
     try:
         if disk:
-            broker.data_dir = disk / "data"
-            text = broker.config.read_text()
-            broker.config.write_text(text.replace(f"{run.folder}/broker.data", f"{disk}/data"))
+            on_disk(broker, disk)
             (disk / "other").write_bytes(bytes(40 << 20))
         broker.start()
         publisher = run.publish(broker.address, published)
@@ -110,6 +110,78 @@ def a_file_system_that_is_full_halts_and_goes_on_when_there_is_space(run):
         publisher.result()
         broker.wait_drained("t")
         broker.stop()
+        delivered(receiver.path, published)
+    finally:
+        if disk:
+            if broker.process:
+                broker.process.kill()
+            subprocess.run(["umount", disk], check=True)
+
+
+def on_disk(broker, disk):
+    """The broker keeps its data on that file system."""
+    folder = broker.data_dir
+    broker.data_dir = disk / "data"
+    broker.config.write_text(broker.config.read_text().replace(str(folder), str(disk / "data")))
+    return broker
+
+
+def somebody_else_who_fills_the_disk_halts_the_stream_only_until_there_is_space(run):
+    """Under load, to the last byte, again and again. Where mounting is not permitted, free space
+    below min_free_disk stands in for none."""
+    disk = small_disk(run, 256)
+    published = run.records("records", 12_000, size=8_000)
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
+                        journal='max_disk_bytes = "512MiB"\ncompression = "none"\n'
+                                'journal_timeout = "1s"')
+    if disk:
+        on_disk(broker, disk)
+    other = (disk or run.folder) / "other"
+
+    def fill():
+        if disk:
+            with open(other, "wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(1 << 20))
+                except OSError:
+                    pass  # not a byte is left
+        else:
+            free = os.statvfs(run.folder)
+            text = broker.config.read_text()
+            needed = free.f_bavail * free.f_frsize - (16 << 20)
+            broker.stop()
+            broker.config.write_text(re.sub('min_free_disk = ".*"', f'min_free_disk = "{needed}B"',
+                                            text))
+            broker.start()
+
+    def give_back():
+        if disk:
+            other.unlink()
+        else:
+            broker.stop()
+            broker.config.write_text(re.sub('min_free_disk = ".*"', 'min_free_disk = "1MiB"',
+                                            broker.config.read_text()))
+            broker.start()
+    try:
+        broker.start()
+        publisher = run.publish(broker.address, published, "--rate", "2000")
+        seen = set()
+        for _ in range(3):
+            before = sequence(broker.stream()["held"])
+            broker.wait_stream("goes on", lambda s: sequence(s["held"]) > before + 1_000)
+            fill()
+            halt = broker.wait_halt()["halt"]
+            seen |= {cause["kind"] for cause in halt["causes"]}
+            give_back()
+            broker.wait_halt(active=False)
+        expect(seen <= {"min_free_disk", "journal_failing"}, f"halted by {seen}")
+        receiver.start()
+        publisher.result()
+        broker.wait_drained("t")
+        broker.stop()
+        run.say(f"halted by {seen}")
         delivered(receiver.path, published)
     finally:
         if disk:
