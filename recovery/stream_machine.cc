@@ -40,7 +40,6 @@ void StreamMachine::on(const event::Started& e) {
   was_clean_ = want_.clean_stop || !e.state || want_.epochs.empty();
   revision_ = want_.revision;
   watermark_written_ = e.watermark;
-  want_.clean_stop = false;
   for (const Epoch& epoch : want_.epochs) {
     want_.epoch_newest = std::max(want_.epoch_newest, epoch.number);
   }

@@ -205,25 +205,145 @@ TEST_F(Found, WithoutAnIntervalTheCheckpointIsDurableBeforeTheAcknowledgement) {
   EXPECT_EQ(safe(), 5U);
 }
 
-TEST_F(Found, ARecordThatComesAgainAfterACrashIsCountedByTheQuorumOnlyWhenItIsTaken) {
-  StreamPolicy p = policy();
+TEST_F(Found, WhatASinkThatIsAheadMayHaveSkippedDoesNotCountTowardsTheQuorum) {
+  StreamPolicy p = policy(2);
   p.acks = Acks::quorum;
   p.quorum = 1;
   start(p);
   hello();
+  connect(SinkId{0});
+  connect(SinkId{1});
   publish(5);
-  ASSERT_TRUE(stored);
-  DurableState ahead = *stored;
-  ahead.sinks[0].cursor = 8;
-  start(p, ahead, 5);
+  ack(5, SinkId{0});
+  ack(5, SinkId{1});
+  pass(Millis(1000));
+  start(p, stored, journal_end);
   event::HelloCame again;
-  again.resumes = true;
+  again.acknowledged = Position{kEpoch, 5};
   again.generation = 1;
   hello(again);
+  connect(SinkId{0}, Position{kEpoch, 8});
+  connect(SinkId{1});
+  publish(3);
+  ASSERT_EQ(machine->coverage(), Coverage::closed);
+  EXPECT_EQ(safe(), 5U);
+  ack(8, SinkId{1});
+  EXPECT_EQ(safe(), 8U);
+}
+
+TEST_F(Found, NothingIsTrimmedBeforeTheWatermarkIsDurable) {
+  start(policy());
+  hello();
+  publish(10);
   connect();
   auto_write = false;
-  publish(3);
+  forget();
+  ack(10);
+  pass(Millis(1000));
+  ASSERT_FALSE(writes.empty());
+  EXPECT_EQ(writes.back().watermark, 10U);
+  EXPECT_FALSE(last<action::Trim>());
+  finish_writes();
+  EXPECT_TRUE(last<action::Trim>());
+}
+
+TEST_F(Found, ASinkOfAnEpochNewerThanAllThatAreKnownIsParked) {
+  start(policy());
+  hello();
+  connect(kSink, Position{kEpoch + 5, 3});
+  EXPECT_EQ(machine->delivery(kSink).state(), State::parked);
+  publish(1);
+  EXPECT_FALSE(last<action::Send>());
+}
+
+TEST_F(Found, TheRestOfAGroupIsWrittenFromItsReserve) {
+  start(policy());
+  hello();
+  auto_write = false;
+  records = {RecordInfo{100, false, true, false}};
+  event::BatchCame begins;
+  begins.session = kSession;
+  begins.first = {kEpoch, 1};
+  begins.count = 1;
+  begins.bytes = 100;
+  begins.records = records;
+  step(begins);
+  ASSERT_EQ(writes.size(), 1U);
+  EXPECT_TRUE(writes[0].use_group_reserve);
+}
+
+TEST_F(Found, WhatASinkDoesNotTakeInTimeIsJournaled) {
+  StreamPolicy p = policy();
+  start(p);
+  hello();
+  connect();
+  publish(5);
+  pass(p.spill_after - Millis(1));
+  EXPECT_EQ(safe(), 0U);
+  pass(Millis(1));
+  EXPECT_EQ(machine->coverage(), Coverage::open);
   EXPECT_EQ(safe(), 5U);
+}
+
+TEST_F(Found, AProducerThatSendsMoreThanMayBeInFlightIsRefused) {
+  StreamPolicy p = policy();
+  p.window_bytes = 1000;
+  start(p);
+  hello();
+  auto_write = false;
+  for (int i = 0; i < 8; ++i) publish(1, 100);
+  EXPECT_FALSE(last<action::Reject>());
+  publish(1, 100);
+  publish(1, 100);
+  ASSERT_TRUE(last<action::Reject>());
+  EXPECT_EQ(last<action::Reject>()->code, RejectCode::in_flight);
+}
+
+TEST_F(Found, WhatOnlyMemoryHeldIsSentAgainByAProducerThatStillHasIt) {
+  StreamPolicy p = policy();
+  p.acks = Acks::none;
+  p.checkpoint_interval = Millis(50);
+  start(p);
+  hello();
+  connect();
+  publish(2);
+  publish(3);
+  ack(2);
+  pass(Millis(50));
+  ASSERT_EQ(stored->checkpoint, 5U);
+  start(p, stored, journal_end);
+  event::HelloCame again;
+  again.acknowledged = Position{kEpoch, 5};
+  again.oldest = Position{kEpoch, 1};
+  again.generation = 1;
+  hello(again);
+  EXPECT_EQ(last<action::Welcome>()->held, (Position{kEpoch, 2}));
+}
+
+TEST_F(Found, AGapIsNotAcknowledgedForASinkThatLetsEverythingGoBeforeItIsInTheLedger) {
+  StreamPolicy p = policy();
+  p.on_gap = OnGap::record;
+  p.sinks[0].max_bytes = 0;
+  p.sinks[0].on_limit = OnLimit::drop_oldest;
+  start(p);
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  lose();
+  publish(5);
+  ASSERT_EQ(safe(), 10U);
+  step(event::SessionEnded{kSession});
+  auto_write = false;
+  event::HelloCame again;
+  again.acknowledged = Position{kEpoch, 10};
+  again.oldest = Position{kEpoch, 13};
+  again.generation = 1;
+  hello(again);
+  ASSERT_EQ(machine->head(), 12U);
+  EXPECT_EQ(safe(), 10U);
+  finish_writes();
+  EXPECT_EQ(safe(), 12U);
 }
 
 TEST_F(Found, ANewEpochIsDurableBeforeAWelcomeNamesIt) {

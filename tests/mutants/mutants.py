@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Breaks one line of the machines or of the journal at a time, and shows that the tests notice.
+
+  mutants.py check     every mutation's text is there exactly once, and every rule has one
+  mutants.py run [--only NAME] [--seeds N] [--build DIR]
+                       builds each mutant and runs what must kill it; exit 1 if one survives
+
+`run` needs a build of the targets simulation, recovery_test, journal_test and fault_test. Nothing
+in the tree is changed: the mutated file and what is built of it live in a scratch folder.
+"""
+import argparse
+import difflib
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TABLE = pathlib.Path(__file__).with_name("mutants.toml")
+RULES = [f"D{i}" for i in range(1, 9)] + [f"G{i}" for i in range(1, 13)]
+ENOUGH = 40
+SEEDS_OF_CI = 20000
+PATIENCE_S = 300  # for one test program; a mutant that hangs is noticed, too
+LIBRARIES = {"recovery": "libspillway_recovery.a", "journal": "libspillway_journal.a"}
+
+
+def table():
+    return tomllib.loads(TABLE.read_text())["mutant"]
+
+
+def check(mutants):
+    errors = []
+    names = [m["name"] for m in mutants]
+    errors += [f"{name}: named twice" for name in set(names) if names.count(name) > 1]
+    for m in mutants:
+        count = (ROOT / m["file"]).read_text().count(m["text"])
+        if count != 1:
+            errors.append(f"{m['name']}: its text is in {m['file']} {count} times, not once")
+        lines = difflib.ndiff(m["text"].split("\n"), m["replacement"].split("\n"))
+        if (changed := sum(line.startswith("-") for line in lines)) != 1:
+            errors.append(f"{m['name']}: changes {changed} lines, not one")
+        unknown = set(m["breaks"]) - set(RULES)
+        if unknown or not m["breaks"]:
+            errors.append(f"{m['name']}: breaks no known rule: {sorted(unknown)}")
+    broken = {rule for m in mutants for rule in m["breaks"]}
+    errors += [f"no mutant breaks {rule}" for rule in RULES if rule not in broken]
+    if len(mutants) < ENOUGH:
+        errors.append(f"{len(mutants)} mutants, at least {ENOUGH} are wanted")
+    return errors
+
+
+def shell(command, folder, patience=PATIENCE_S):
+    try:
+        done = subprocess.run(
+            command, shell=True, cwd=folder, timeout=patience, text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return done.returncode, done.stdout
+    except subprocess.TimeoutExpired:
+        return -1, "hangs"
+
+
+class Builder:
+    """Recompiles one file as the build did, and links it with the build's other objects."""
+
+    def __init__(self, build, scratch):
+        self.build = build
+        self.scratch = scratch
+        commands = json.loads((build / "compile_commands.json").read_text())
+        self.commands = {c["file"]: c["command"] for c in commands}
+
+    def compile(self, m):
+        source = ROOT / m["file"]
+        mutated = self.scratch / source.name
+        mutated.write_text(source.read_text().replace(m["text"], m["replacement"]))
+        command = self.commands[str(source)].replace("-Werror", "-w").replace("-O2", "-O1")
+        member = self.scratch / (source.name + ".o")
+        command = re.sub(r" -M[TF] \S+| -MD", "", command)
+        command = re.sub(r" -o \S+", f" -o {member}", command)
+        command = command.replace(str(source), str(mutated))
+        code, text = shell(command, self.build)
+        if code != 0:
+            raise RuntimeError(f"{m['name']} does not compile:\n{text[-2000:]}")
+        folder = m["file"].split("/")[0]
+        library = self.scratch / LIBRARIES[folder]
+        shutil.copy(self.build / folder / LIBRARIES[folder], library)
+        subprocess.run(["ar", "r", str(library), str(member)], check=True, capture_output=True)
+        return f"{folder}/{LIBRARIES[folder]}", library
+
+    def link(self, program, archive, library):
+        commands = subprocess.run(["ninja", "-t", "commands", f"bin/{program}"], cwd=self.build,
+                                  check=True, capture_output=True, text=True).stdout
+        out = self.scratch / program
+        link = commands.strip().splitlines()[-1].replace(archive, str(library))
+        link = link.replace(f"-o bin/{program}", f"-o {out}")
+        link = re.split(r" && (?=cd |/usr/bin/cmake)", link)[0]  # nothing that comes after linking
+        code, text = shell(link, self.build)
+        if code != 0:
+            raise RuntimeError(f"{program} does not link:\n{text[-2000:]}")
+        return out
+
+
+def programs_for(m, seeds):
+    gtest = "--gtest_brief=1 --gtest_fail_fast"
+    if m["file"].startswith("recovery/"):
+        return [("recovery_test", gtest), ("simulation", f"--seeds {seeds}")]
+    return [("journal_test", gtest), ("fault_test", gtest)]
+
+
+def what_killed(program, text):
+    for pattern in (r"seed \d+ failed.*", r"\[  FAILED  \] (\S+\.\S+)", r"invariant failed: .*",
+                    r"never reached:\n.*"):
+        if found := re.search(pattern, text):
+            return f"{program}: {' '.join(found.group(0).split())[:120]}"
+    lines = text.strip().splitlines()
+    return f"{program}: {lines[-1][:120] if lines else 'died'}"
+
+
+def run_one(m, build, seeds):
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        builder = Builder(build, pathlib.Path(folder))
+        archive, library = builder.compile(m)
+        for program, arguments in programs_for(m, seeds):
+            out = builder.link(program, archive, library)
+            code, text = shell(f"{out} {arguments}", folder)
+            if code != 0:
+                return what_killed(program, text)
+    return None
+
+
+def run(mutants, arguments):
+    survivors = []
+    for m in mutants:
+        begin = time.monotonic()
+        try:
+            killed = run_one(m, arguments.build, arguments.seeds)
+        except RuntimeError as error:
+            killed = None
+            print(error)
+        verdict = f"killed by {killed}" if killed else "SURVIVED"
+        seconds = time.monotonic() - begin
+        print(f"{m['name']} ({', '.join(m['breaks'])}): {verdict} [{seconds:.0f} s]", flush=True)
+        if not killed:
+            survivors.append(m["name"])
+    names = ": " + ", ".join(survivors) if survivors else ""
+    print(f"{len(mutants)} mutants, {len(survivors)} survived{names}")
+    return 1 if survivors else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["check", "run"])
+    parser.add_argument("--only", action="append", help="a mutant by name; may be given again")
+    parser.add_argument("--seeds", type=int, default=SEEDS_OF_CI, help="as many as CI runs")
+    parser.add_argument("--build", type=lambda p: pathlib.Path(p).resolve(),
+                        default=ROOT / "build" / "release")
+    arguments = parser.parse_args()
+    mutants = table()
+    errors = check(mutants)
+    for error in errors:
+        print(error)
+    if errors or arguments.command == "check":
+        print(f"{len(mutants)} mutants, {len(errors)} errors")
+        return 1 if errors else 0
+    if arguments.only:
+        mutants = [m for m in mutants if m["name"] in arguments.only]
+        if not mutants:
+            sys.exit("no mutant has such a name")
+    return run(mutants, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
