@@ -16,6 +16,7 @@ from hostile import BUSY, MALFORMED, TOO_LARGE, Client, example
 from verify import same
 
 MIB = 1 << 20
+MORE_MEMORY = (64 if not harness.SANITIZED else 1_024) * MIB
 GOOD_RECORDS, GOOD_RATE = 60_000, 15_000
 
 
@@ -59,11 +60,12 @@ class Good:
     def finish(self):
         """What the abuse has cost it, in words."""
         during = statistics.median(self.ask() for _ in range(50))
-        expect(during < max(20 * self.before, 0.05),
+        expect(during < max(20 * self.before, 0.05) or harness.SANITIZED,
                f"an acknowledgement takes {during:.4f} s instead of {self.before:.4f}")
         result = self.publisher.result()
         usual = GOOD_RECORDS / GOOD_RATE
-        expect(result["seconds"] < 1.5 * usual + 3, f"it took {result['seconds']} s, not {usual}")
+        expect(result["seconds"] < 1.5 * usual + 3 or harness.SANITIZED,
+               f"it took {result['seconds']} s, not {usual}")
         self.broker.wait_drained("f", "good")
         same(self.kept, self.published)
         return (f"the good one took {result['seconds']:.2f} s instead of {usual:.2f}, and waits "
@@ -120,7 +122,7 @@ def ten_thousand_connections_are_refused_beyond_their_limit_and_hurt_nobody(run)
             f"MiB with them; {cost}")
     expect(wanted - refused <= 1024, f"only {refused} of {wanted} were refused with BUSY")
     expect(set(codes) == {BUSY, MALFORMED}, f"codes {set(codes)}")
-    expect(after - before < 64 * MIB, f"they cost {(after - before) >> 20} MiB")
+    expect(after - before < MORE_MEMORY, f"they cost {(after - before) >> 20} MiB")
     expect(taken <= 1024 + 64, f"{taken} were open")
     wait_for("all are gone", lambda: broker.metrics()["spillway_ingress_connections"] <= 1)
     lines = len(broker.log().splitlines())
@@ -167,7 +169,7 @@ def hellos_that_trickle_in_end_after_ten_seconds(run):
     expect(broker.get("/metrics")[0] == 200, "the admin server does not answer")
     run.say(f"all are gone after {took:.1f} s; {before >> 20} MiB before, {after >> 20} MiB with "
             f"them; {good.finish()}")
-    expect(after - before < 64 * MIB, f"they cost {(after - before) >> 20} MiB")
+    expect(after - before < MORE_MEMORY, f"they cost {(after - before) >> 20} MiB")
 
 
 def a_million_tiny_frames_and_frames_that_never_end_take_no_memory(run):
@@ -218,7 +220,7 @@ def a_million_tiny_frames_and_frames_that_never_end_take_no_memory(run):
     expect(code == TOO_LARGE, f"Reject {code}")
     after = memory_of(broker.process.child.pid)
     run.say(f"{before >> 20} MiB before, {after >> 20} MiB after; {good.finish()}")
-    expect(after - before < 64 * MIB, f"they cost {(after - before) >> 20} MiB")
+    expect(after - before < MORE_MEMORY, f"they cost {(after - before) >> 20} MiB")
     broker.wait_drained("f", "bad")
     expect((run.folder / "bad").read_bytes() == b"one\n", "a repeat was taken for a record")
 

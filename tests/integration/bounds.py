@@ -14,7 +14,7 @@ from verify import delivered, same
 MIB, GIB = 1 << 20, 1 << 30
 BACKLOG = int(os.environ.get("SPILLWAY_BACKLOG_GIB", "1")) * GIB
 RECORD_BYTES = int(os.environ.get("SPILLWAY_RECORD_BYTES", "256"))
-MEMORY = 256 * MIB
+MEMORY = (256 if not harness.SANITIZED else 2_048) * MIB
 
 
 class Fountain(threading.Thread):

@@ -219,7 +219,7 @@ def a_crawling_receiver_slows_the_fast_one_beside_it_by_a_tenth_at_most(run):
     drop = 1 - best["beside"] / best["alone"]
     run.say(f"{best['beside']:.0f} records/s beside a crawler, {best['alone']:.0f} without: "
             f"{100 * drop:.1f} % less")
-    expect(drop <= 0.1, f"{100 * drop:.1f} % slower")
+    expect(drop <= 0.1 or harness.SANITIZED, f"{100 * drop:.1f} % slower")
     content = published.read_bytes()
     for name in best:
         expect(fast[name].path.read_bytes() == content * rounds, f"{name}: not what was published")
@@ -265,7 +265,9 @@ class Clock:
     def __init__(self, run):
         self.path = run.folder / "clock"
         self.jump_to(0)
-        self.under = ("env", f"LD_PRELOAD={BIN / 'libclock_shift.so'}",
+        options = harness.os.environ.get("ASAN_OPTIONS", "")
+        self.under = ("env", f"ASAN_OPTIONS={options}:verify_asan_link_order=0",
+                      f"LD_PRELOAD={BIN / 'libclock_shift.so'}",
                       f"SPILLWAY_CLOCK_SHIFT={self.path}")
 
     def jump_to(self, hours):
