@@ -11,9 +11,11 @@ in the tree is changed: the mutated file and what is built of it live in a scrat
 import argparse
 import difflib
 import json
+import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,12 +57,15 @@ def check(mutants):
 
 
 def shell(command, folder, patience=PATIENCE_S):
+    process = subprocess.Popen(
+        command, shell=True, cwd=folder, text=True, errors="replace", start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        done = subprocess.run(
-            command, shell=True, cwd=folder, timeout=patience, text=True, errors="replace",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return done.returncode, done.stdout
+        text, _ = process.communicate(timeout=patience)
+        return process.returncode, text
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the shell, and what it runs
+        process.communicate()
         return -1, "hangs"
 
 
