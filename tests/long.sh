@@ -31,6 +31,8 @@ section "simulation" "seeds/s|steps|never|FAILED" in_halves
 section "power cuts of the journal" "cuts|OK|FAILED" \
   env SPILLWAY_POWER_SEED=100 SPILLWAY_POWER_SEEDS=16 \
   "$bin/fault_test" --gtest_filter='*PowerCut*'
+section "flipped bits" "OK|FAILED" \
+  env SPILLWAY_FLIPS=1000 "$bin/fault_test" --gtest_filter='FlippedBit*'
 section "power cuts of the broker" "ok|FAILED|cut" python3 tests/integration/power.py --rounds 10
 section "kill" "rounds|ok|FAILED" python3 tests/integration/kill.py \
   all_that_was_published_survives_kills_of_broker_producer_and_receiver --rounds 500
@@ -38,7 +40,7 @@ if [[ -x tests/mutants/mutants.py ]]; then
   section "mutants" "killed|SURVIVED" tests/mutants/mutants.py
 fi
 if command -v clang++-14 >/dev/null; then
-  section "fuzzing" "runs|Done|number_of_executed_units|ERROR" sh -c \
+  section "fuzzing" "executions|ERROR" sh -c \
     "python3 tests/fuzz/fuzz.py frame batch journal --runs 10000000 &&
      python3 tests/fuzz/fuzz.py config count http --runs 1000000"
 else
