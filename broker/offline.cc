@@ -18,6 +18,7 @@ namespace spillway::broker::offline {
 namespace {
 
 using recovery::DurableState;
+using recovery::passed;
 using recovery::SinkState;
 
 bool has_journal(const config::Config& config) {
@@ -53,6 +54,7 @@ class Edit {
     edit->journal_ = std::move(*opened);
     const auto& all = edit->journal_->recovered();
     const auto found = std::ranges::find(all, stream, &journal::Recovered::stream);
+    if (found != all.end() && !found->writable) return Error{found->damage.value_or("")};
     if (found == all.end() || !found->state) {
       return Error{"the journal knows no stream " + stream};
     }

@@ -132,6 +132,7 @@ void Stream::begin(recovery::event::Started started, std::function<void()> done)
 void Stream::stop(std::function<void()> done) {
   if (!started_) return done();
   stopped_ = std::move(done);
+  if (!journal_writable_) return finish_stop();  // there is no last word to wait for
   handle(recovery::event::StopAsked{});
 }
 
@@ -271,6 +272,12 @@ bool Stream::reset(const std::string& sink, std::optional<Position> from, bool a
 
 void Stream::clear_halt(recovery::event::HaltCleared how, Reply reply) {
   if (!started_) return reply(false, kStarting);
+  if (how.accept_loss && !journal_writable_) {
+    return reply(
+        false,
+        "the journal is damaged so that it can only be read, and nothing new could be made "
+        "safe: stop the broker and run `spillway journal repair`");
+  }
   how.request = next_request_++;
   replies_.emplace(how.request, std::move(reply));
   handle(std::move(how));

@@ -215,6 +215,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   recovery::WallMs stepped_at_ = 0;
 
   std::uint64_t journal_generation_ = 0;
+  bool journal_writable_ = true;
   Offset safe_noted_ = 0;
   std::vector<recovery::HaltCause> causes_noted_;
   std::function<void()> stopped_;

@@ -30,6 +30,7 @@ struct Stream::Starting {
 void Stream::start(journal::Recovered recovered, recovery::DurableState state,
                    std::vector<recovery::HaltCause> latched, std::function<void()> done) {
   journal_generation_ = recovered.generation;
+  journal_writable_ = recovered.writable;
   const auto starting = std::make_shared<Starting>(io_);
   starting->done = std::move(done);
   starting->event.journal_end = recovered.end;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "journal/format.h"
+#include "journal/next_readable.h"
 
 namespace spillway::journal {
 
@@ -32,26 +33,39 @@ std::optional<Offset> seek(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
   return offset_at(*it);
 }
 
-// The first key after `bad` that can be read: by doubling steps, then by halving the last one.
-// Nothing up to `end` inclusive: end + 1.
-Offset next_readable(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset bad, Offset end) {
-  Offset low = bad;  // a seek to here fails
-  for (Offset step = 1; low + step <= end && low + step > low; step *= 2) {
-    bool readable = false;
-    if (seek(db, family, low + step, readable); !readable) {
-      low += step;
-      continue;
+// The first key after `bad` that can be read. Nothing up to `end` inclusive: end + 1.
+Offset next_key(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset bad, Offset end) {
+  bool readable = false;
+  const Offset at = next_readable(bad, end, [&](Offset offset) {
+    seek(db, family, offset, readable);
+    return readable;
+  });
+  if (at > end) return end + 1;
+  const std::optional<Offset> found = seek(db, family, at, readable);
+  return found && *found <= end ? *found : end + 1;
+}
+
+// Whether the block that `it` is on reaches `from`. A header that cannot be read says nothing of
+// its end: the caller looks at it.
+bool reaches(rocksdb::Iterator& it, Offset from) {
+  const auto block = decode_header(offset_at(it), it.value().ToStringView());
+  return !block || block->last() >= from;
+}
+
+// The key of the block that contains `from`, found from before it: going backwards reads one block
+// more, and that may be damaged.
+std::optional<Offset> find_from_before(rocksdb::Iterator& it, Offset from) {
+  for (Offset step = 1; step < from && step <= kStepsOfOne; step *= 2) {
+    const Key key = key_of(from - step);
+    it.Seek(slice(key));
+    if (!it.Valid() || offset_at(it) >= from) continue;
+    std::optional<Offset> found;
+    for (; it.Valid() && offset_at(it) < from; it.Next()) {
+      if (reaches(it, from)) found = offset_at(it);
     }
-    Offset high = low + step;  // and a seek to here does not
-    while (high - low > 1) {
-      const Offset middle = low + (high - low) / 2;
-      seek(db, family, middle, readable);
-      (readable ? high : low) = middle;
-    }
-    const std::optional<Offset> found = seek(db, family, high, readable);
-    return found && *found <= end ? *found : end + 1;
+    return found;
   }
-  return end + 1;
+  return std::nullopt;
 }
 
 // Moves to the block that contains `from`, or else to the first one after it.
@@ -62,11 +76,12 @@ void seek_containing(rocksdb::Iterator& it, Offset from) {
   // give up this one for damage in that.
   if (it.Valid() && offset_at(it) == from) return;
   it.SeekForPrev(slice(key));
-  if (!it.status().ok()) return;
-  if (it.Valid()) {
-    const auto block = decode_header(offset_at(it), it.value().ToStringView());
-    // A header that cannot be read says nothing of its end: the caller looks at it.
-    if (!block || block->last() >= from) return;
+  if (it.status().ok()) {
+    if (it.Valid() && reaches(it, from)) return;
+  } else if (const auto found = find_from_before(it, from)) {
+    const Key before = key_of(*found);
+    it.Seek(slice(before));
+    return;
   }
   it.Seek(slice(key));
 }
@@ -96,7 +111,7 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
       if (it->status().ok()) {
         result.lost = {expected, through};
       } else if (it->status().IsCorruption()) {
-        result.lost = {expected, next_readable(db, family, expected, end) - 1};
+        result.lost = {expected, next_key(db, family, expected, end) - 1};
       } else {
         result.retryable = true;
         result.error = it->status().ToString();
@@ -116,7 +131,7 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
       bool readable = false;
       const std::optional<Offset> next = seek(db, family, std::max(first, expected) + 1, readable);
       result.lost = {expected, readable ? (next ? *next : end + 1) - 1
-                                        : next_readable(db, family, expected, end) - 1};
+                                        : next_key(db, family, expected, end) - 1};
       break;
     }
     expected = block->last() + 1;

@@ -39,6 +39,8 @@ std::optional<Block> decode_header(Offset first, std::string_view value);
 // With its records, copied; nothing when damaged.
 BlockPtr decode_block(Offset first, std::string_view value);
 
+inline constexpr std::string_view kStreamFamily = "stream.";  // followed by the stream's name
+
 // Keys of the meta column family.
 inline constexpr std::string_view kFormatKey = "format";
 std::string state_key(std::string_view stream);

@@ -26,9 +26,8 @@ class StoreInspector final : public Inspector {
   std::optional<Error> open();
   bool broker_running() const override { return broker_running_; }
   const std::vector<Recovered>& streams() const override { return streams_; }
-  std::optional<Error> for_each_block(
-      const std::string& stream, Offset from,
-      const std::function<bool(const BlockInfo&)>& visit) override;
+  std::optional<Error> for_each_block(const std::string& stream, Offset from,
+                                      const std::function<bool(const BlockInfo&)>& visit) override;
   Result<std::vector<LedgerEntry>> ledger(const std::string& stream, std::size_t max) override {
     return read_ledger(*store_, stream, max);
   }
@@ -64,8 +63,8 @@ std::optional<Error> StoreInspector::open() {
   for (const std::string& name : names()) {
     const auto mark = Slots::peek(context_.layout.mark(name), kMarkSlotBytes);
     const auto latch = Slots::peek(context_.layout.latch(name), kLatchSlotBytes);
-    Recovered recovered = recover_stream(
-        *store_, name, mark && mark->contents ? decode_mark(*mark->contents) : 0);
+    Recovered recovered =
+        recover_stream(*store_, name, mark && mark->contents ? decode_mark(*mark->contents) : 0);
     if (!damage.empty()) recovered.damage = damage;
     if (latch) recovered.latch = latch->contents;
     streams_.push_back(std::move(recovered));
@@ -148,8 +147,8 @@ void StoreInspector::check_blocks(const Recovered& stream, std::vector<Finding>&
   }
   BlockPtr previous;
   for (Offset next = stream.watermark + 1; next <= stream.end;) {
-    const ReadResult result = read_blocks(store_->db(), family, next, stream.end,
-                                          std::uint64_t{4} << 20, stream.end);
+    const ReadResult result =
+        read_blocks(store_->db(), family, next, stream.end, std::uint64_t{4} << 20, stream.end);
     if (!result.ok) {
       findings.push_back({stream.stream, next, stream.end, result.error});
       return;
@@ -163,15 +162,15 @@ void StoreInspector::check_blocks(const Recovered& stream, std::vector<Finding>&
                             "its sequence does not follow the one before"});
       }
       if (previous && block->running_bytes < previous->running_bytes + block->bytes()) {
-        findings.push_back({stream.stream, block->first, block->last(),
-                            "its running byte count does not add up"});
+        findings.push_back(
+            {stream.stream, block->first, block->last(), "its running byte count does not add up"});
       }
       previous = block;
       next = block->last() + 1;
     }
     if (result.lost) {
-      findings.push_back({stream.stream, result.lost->first, result.lost->second,
-                          "missing or damaged"});
+      findings.push_back(
+          {stream.stream, result.lost->first, result.lost->second, "missing or damaged"});
       next = result.lost->second + 1;
       previous = nullptr;
     }
@@ -179,6 +178,10 @@ void StoreInspector::check_blocks(const Recovered& stream, std::vector<Finding>&
 }
 
 }  // namespace
+
+bool data_dir_in_use(const std::filesystem::path& data_dir) {
+  return DirLock::held(Layout(data_dir));
+}
 
 Result<std::unique_ptr<Inspector>> Inspector::open(const std::filesystem::path& data_dir) {
   Options options;

@@ -31,6 +31,9 @@ struct Finding {
   std::string text;
 };
 
+// Whether a broker, or a tool that changes the journal, holds this data directory.
+bool data_dir_in_use(const std::filesystem::path& data_dir);
+
 // Not thread-safe; one thread at a time.
 class Inspector {
  public:

@@ -61,7 +61,7 @@ struct LedgerEntry {
   std::uint64_t id = 0;  // assigned by the caller, rising
   std::string sink;      // empty: all sinks of the stream
   Position first;
-  Position last;      // inclusive; {0, 0}: still growing
+  Position last;            // inclusive; {0, 0}: still growing
   std::uint64_t count = 0;  // records; 0 while still growing
   LossReason reason{};
   std::int64_t time_ms = 0;
@@ -86,11 +86,11 @@ struct Commit {
   std::uint64_t generation = 0;
   // Contiguous, beginning after the end, or after the watermark of this commit if that is later.
   std::vector<BlockPtr> append;
-  std::optional<std::string> state;        // replaces the stream's state
-  std::optional<Offset> watermark;         // blocks that end at or before it are needed no more
+  std::optional<std::string> state;  // replaces the stream's state
+  std::optional<Offset> watermark;   // blocks that end at or before it are needed no more
   std::vector<LedgerEntry> ledger;
   std::vector<DeadLetter> dead_letters;
-  bool use_group_reserve = false;          // these records continue a group: it is for them
+  bool use_group_reserve = false;  // these records continue a group: it is for them
 };
 
 // What a store holds of one stream, at open and after each reopening.
@@ -99,23 +99,24 @@ struct Recovered {
   std::uint64_t generation = 0;      // for Commit; rises with each reopening
   std::optional<std::string> state;  // nothing: the stream is new, or damage hides it
   Offset watermark = 0;
-  Offset end = 0;                    // of the last block; the watermark when there is none
-  Offset high_water = 0;             // the independent mark: beyond `end`, records were lost
-  std::optional<std::string> latch;  // as last written; nothing if never
-  std::optional<std::string> damage; // what does not add up, in words; the intact part is readable
+  Offset end = 0;                     // of the last block; the watermark when there is none
+  Offset high_water = 0;              // the independent mark: beyond `end`, records were lost
+  std::optional<std::string> latch;   // as last written; nothing if never
+  std::optional<std::string> damage;  // what does not add up, in words; the intact part is readable
   std::uint64_t next_ledger_id = 1;
+  bool writable = true;  // false: damaged so that every commit ends as `failed`
 };
 
 struct Stats {
-  std::uint64_t disk_bytes = 0;        // everything under data_dir, as du counts it
-  std::uint64_t free_bytes = 0;        // of its file system
+  std::uint64_t disk_bytes = 0;  // everything under data_dir, as du counts it
+  std::uint64_t free_bytes = 0;  // of its file system
   std::uint64_t max_disk_bytes = 0;
-  std::uint64_t appends = 0;           // blocks
+  std::uint64_t appends = 0;  // blocks
   std::uint64_t append_bytes = 0;
-  std::uint64_t commits = 0;           // batches written and synced
+  std::uint64_t commits = 0;  // batches written and synced
   std::uint64_t commit_errors = 0;
   std::uint64_t reopens = 0;
-  std::uint64_t bound_breaches = 0;    // commits of open groups taken beyond the bound
+  std::uint64_t bound_breaches = 0;  // commits of open groups taken beyond the bound
   std::uint64_t wal_bytes = 0;
   std::uint64_t sst_bytes = 0;
   std::uint64_t memtable_bytes = 0;
@@ -123,7 +124,7 @@ struct Stats {
   std::uint64_t block_cache_bytes = 0;
   std::uint64_t estimate_live_data_bytes = 0;
   double stall_seconds = 0;
-  bool failing = false;                // closed after an error, reopening
+  bool failing = false;  // closed after an error, reopening
   std::string last_error;
 };
 

@@ -35,7 +35,11 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
   if (rocksdb::ColumnFamilyHandle* family = store.stream(stream)) {
     std::optional<std::string> damage;
     recovered.end = std::max(recovered.end, last_offset(store.db(), family, damage));
-    if (damage) add_damage(recovered, *damage);
+    if (damage) {
+      add_damage(recovered, *damage);
+      // What is intact before it can be read all the same, and what it held is not given out again.
+      recovered.end = std::max(recovered.end, high_water);
+    }
   }
   if (recovered.end < high_water) {
     add_damage(recovered, std::to_string(high_water - recovered.end) +

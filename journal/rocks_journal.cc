@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/invariant.h"
+#include "journal/log_scan.h"
 #include "journal/recover.h"
 
 namespace spillway::journal {
@@ -27,7 +28,34 @@ std::optional<Error> check(const Options& options) {
   return std::nullopt;
 }
 
+// RocksDB would recover the WAL up to what is damaged in it and delete the rest, intact or not.
+std::optional<std::string> find_damaged_wal(const Layout& layout) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(layout.store(), error), end; !error && it != end;
+       it.increment(error)) {
+    if (it->path().extension() != ".log") continue;
+    const LogScan scan = scan_log(it->path(), {});
+    if (!scan.intact_after_damage) continue;
+    return it->path().string() + " is damaged at byte " + std::to_string(*scan.damaged_at) +
+           ", and intact behind it";
+  }
+  return std::nullopt;
+}
+
+void open_for_reading(Shared& shared, const std::string& why) {
+  shared.damaged = true;
+  shared.damage = "the journal can only be read: " + why +
+                  "; stop the broker and run `spillway journal repair`";
+  Store::Failure failure;
+  shared.store = Store::open(shared.context, Store::Mode::salvage, failure);
+  if (!shared.store) shared.damage += "; not even that: " + failure.text;
+}
+
 std::optional<Error> open_store(Shared& shared) {
+  if (const auto damage = find_damaged_wal(shared.context.layout)) {
+    open_for_reading(shared, *damage);
+    return std::nullopt;
+  }
   Store::Failure failure;
   shared.store = Store::open(shared.context, Store::Mode::write, failure);
   if (!shared.store && failure.status.IsNoSpace()) {
@@ -36,9 +64,7 @@ std::optional<Error> open_store(Shared& shared) {
   }
   if (shared.store) return std::nullopt;
   if (!failure.damaged) return Error{failure.text};
-  shared.damaged = true;
-  shared.damage = "the journal cannot be written: " + failure.text;
-  shared.store = Store::open(shared.context, Store::Mode::salvage, failure);
+  open_for_reading(shared, failure.text);
   return std::nullopt;
 }
 

@@ -15,11 +15,10 @@ namespace spillway::journal {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-constexpr std::string_view kStreamPrefix = "stream.";
 const std::string kMetaName = "meta";
 const std::string kDeadLettersName = "dead-letters";
 
-bool is_stream(const std::string& family) { return family.rfind(kStreamPrefix, 0) == 0; }
+bool is_stream(const std::string& family) { return family.rfind(kStreamFamily, 0) == 0; }
 
 // RocksDB's own recovery aborts the process or loses the store in this version: it is refused, and
 // the journal closes and reopens instead.
@@ -59,9 +58,8 @@ rocksdb::ColumnFamilyOptions stream_options(const StoreContext& context) {
   options.write_buffer_size = context.sizing.memtable;
   options.max_write_buffer_number = 4;
   // Uniform: a compression per level would turn the moves below into rewrites.
-  options.compression = context.options.compression == Compression::lz4
-                            ? rocksdb::kLZ4Compression
-                            : rocksdb::kNoCompression;
+  options.compression = context.options.compression == Compression::lz4 ? rocksdb::kLZ4Compression
+                                                                        : rocksdb::kNoCompression;
   // Every flushed file is moved to level 1 at once, is never rewritten there, and can be deleted
   // whole.
   options.compaction_style = rocksdb::kCompactionStyleLevel;
@@ -105,14 +103,15 @@ rocksdb::ColumnFamilyOptions small_options(const StoreContext& context) {
   return options;
 }
 
-rocksdb::DBOptions db_options(const StoreContext& context, Store::Mode mode) {
+rocksdb::DBOptions db_options(const StoreContext& context, Store::Mode mode,
+                              rocksdb::WALRecoveryMode wal) {
   rocksdb::DBOptions options;
   options.env = context.env;
   options.create_if_missing = mode == Store::Mode::write;
   options.create_missing_column_families = mode == Store::Mode::write;
   // Without it a failed write of the WAL is forgotten, and acknowledged records follow a torn one.
   options.paranoid_checks = mode != Store::Mode::salvage;
-  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+  options.wal_recovery_mode = wal;
   options.track_and_verify_wals_in_manifest = false;  // its false alarms block a start
   options.verify_sst_unique_id_in_manifest = true;
   options.max_bgerror_resume_count = 0;
@@ -179,6 +178,17 @@ StoreContext::StoreContext(const Options& from)
 }
 
 std::unique_ptr<Store> Store::open(StoreContext& context, Mode mode, Failure& failure) {
+  if (mode == Mode::salvage) {
+    // Also what lies behind damage: blocks that are missing show as a hole. It can fail where
+    // RocksDB puts together what does not belong together.
+    const auto all = rocksdb::WALRecoveryMode::kSkipAnyCorruptedRecords;
+    if (auto store = open_once(context, mode, all, failure)) return store;
+  }
+  return open_once(context, mode, rocksdb::WALRecoveryMode::kPointInTimeRecovery, failure);
+}
+
+std::unique_ptr<Store> Store::open_once(StoreContext& context, Mode mode,
+                                        rocksdb::WALRecoveryMode wal, Failure& failure) {
   failure = {};
   const std::string path = context.layout.store().string();
   if (mode == Mode::write && has_orphans(context.layout)) {
@@ -186,7 +196,7 @@ std::unique_ptr<Store> Store::open(StoreContext& context, Mode mode, Failure& fa
     failure.text = path + " has data files but no CURRENT file";
     return nullptr;
   }
-  const rocksdb::DBOptions options = db_options(context, mode);
+  const rocksdb::DBOptions options = db_options(context, mode, wal);
   std::vector<std::string> names;
   rocksdb::Status status = rocksdb::DB::ListColumnFamilies(options, path, &names);
   std::error_code ignored;
@@ -218,7 +228,7 @@ std::unique_ptr<Store> Store::open(StoreContext& context, Mode mode, Failure& fa
       const std::string& name = handle->GetName();
       if (name == kMetaName) store->meta_ = handle;
       if (name == kDeadLettersName) store->dead_letters_ = handle;
-      if (is_stream(name)) store->streams_[name.substr(kStreamPrefix.size())] = handle;
+      if (is_stream(name)) store->streams_[name.substr(kStreamFamily.size())] = handle;
     }
     if (store->meta_ == nullptr || store->dead_letters_ == nullptr) {
       status = rocksdb::Status::Corruption("the state of the streams is missing");
@@ -280,8 +290,8 @@ std::vector<std::string> Store::streams() const {
 
 rocksdb::Status Store::create_stream(const std::string& name,
                                      rocksdb::ColumnFamilyHandle*& handle) {
-  rocksdb::Status status = db_->CreateColumnFamily(stream_options(context_),
-                                                   std::string(kStreamPrefix) + name, &handle);
+  rocksdb::Status status =
+      db_->CreateColumnFamily(stream_options(context_), std::string(kStreamFamily) + name, &handle);
   if (!status.ok()) return status;
   handles_.push_back(handle);
   streams_[name] = handle;

@@ -26,12 +26,12 @@ namespace spillway::journal {
 
 // How the parts of a store scale with the bound that they must share.
 struct Sizing {
-  std::uint64_t memtable;     // of one stream; also the grain of trimming
-  std::uint64_t memtables;    // of all streams
-  std::uint64_t wal;          // more than this makes RocksDB flush what holds the oldest file
+  std::uint64_t memtable;   // of one stream; also the grain of trimming
+  std::uint64_t memtables;  // of all streams
+  std::uint64_t wal;        // more than this makes RocksDB flush what holds the oldest file
   std::uint64_t ballast;
-  std::uint64_t headroom;     // for what is not blocks: MANIFEST, logs, state, ledger
-  std::uint64_t reserve;      // for one open group
+  std::uint64_t headroom;  // for what is not blocks: MANIFEST, logs, state, ledger
+  std::uint64_t reserve;   // for one open group
 };
 Sizing sizing_for(std::uint64_t max_disk_bytes, std::uint64_t group_reserve);
 
@@ -95,6 +95,8 @@ class Store {
 
  private:
   explicit Store(StoreContext& context) : context_(context) {}
+  static std::unique_ptr<Store> open_once(StoreContext& context, Mode mode,
+                                          rocksdb::WALRecoveryMode wal, Failure& failure);
   rocksdb::Status check_format(bool fresh);
 
   StoreContext& context_;

@@ -61,6 +61,7 @@ std::vector<Recovered> Writer::recover() {
       recovered.damage = shared_.damage + (recovered.damage ? "; " + *recovered.damage : "");
     }
     recovered.generation = generation_;
+    recovered.writable = !shared_.damaged;
     recovered.latch = stream->latch.contents().contents;
     if (stream->latch.contents().damaged) {
       const std::string text = "neither slot of its latch file is intact";

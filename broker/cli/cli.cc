@@ -32,6 +32,7 @@ struct Parsed {
   HaltClearOptions clear;
   JournalStatusOptions journal_status;
   JournalOptions journal_check;
+  JournalRepairOptions journal_repair;
   JournalCatOptions cat;
   PublishOptions publish;
   std::function<int(const Context&)> action;
@@ -194,7 +195,7 @@ class Builder {
   }
 
   void build_journal() {
-    auto* journal = group("journal", "Look into the journal: read-only, broker running or not");
+    auto* journal = group("journal", "Look into the journal, broker running or not, and repair it");
     auto& status_options = parsed_.journal_status;
     auto* status_command =
         command(*journal, "status", "Show what the journal holds, stream by stream, and its ledger",
@@ -208,9 +209,20 @@ class Builder {
     auto& check_options = parsed_.journal_check;
     add_data_dir(
         command(*journal, "check",
-                "Read every record, verify checksums and order (exit code 1 if something is wrong)",
+                "Read every file, verify checksums and order, say what is lost and what can be\n"
+                "saved (exit code 1 if something is wrong). Say --config, and streams and sinks\n"
+                "are compared with it; stop the broker, and more is checked",
                 [&check_options](const Context& c) { return journal_check(check_options, c); }),
         check_options);
+    auto& repair = parsed_.journal_repair;
+    auto* repair_command = command(
+        *journal, "repair",
+        "Make a damaged journal whole again with all of it that is intact; what is lost goes\n"
+        "into the ledger. Without --apply only says what it would do; the broker must be stopped",
+        [&repair](const Context& c) { return journal_repair(repair, c); });
+    repair_command->add_flag("--apply", repair.apply,
+                             "Do it. What is replaced is kept under data_dir/repair");
+    add_data_dir(repair_command, repair);
     auto& cat = parsed_.cat;
     auto* cat_command = command(*journal, "cat", "Write journaled records to standard output",
                                 [&cat](const Context& c) { return journal_cat(cat, c); });

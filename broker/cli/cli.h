@@ -13,6 +13,7 @@
 #include "base/position.h"
 #include "base/result.h"
 #include "broker/config/config.h"
+#include "broker/journal_report.h"
 #include "broker/offline.h"
 
 namespace spillway::cli {
@@ -39,12 +40,14 @@ struct Backend {
   std::function<Result<Reply>(const config::Address&, std::string_view method,
                               const std::string& target)>
       request;
-  // As in broker/offline.h.
+  // As in broker/offline.h and broker/journal_report.h.
   std::function<decltype(broker::offline::find_obstacles)> find_obstacles;
   std::function<decltype(broker::offline::read_halts)> read_halts;
   std::function<decltype(broker::offline::forget_sink)> forget_sink;
   std::function<decltype(broker::offline::rename_sink)> rename_sink;
   std::function<decltype(broker::offline::reset_sink)> reset_sink;
+  std::function<decltype(broker::offline::check_journal)> check_journal;
+  std::function<decltype(broker::offline::repair_journal)> repair_journal;
 };
 
 struct Output {

@@ -46,6 +46,9 @@ struct JournalOptions {
   std::string config;    // its data_dir, or
   std::string data_dir;  // this
 };
+struct JournalRepairOptions : JournalOptions {
+  bool apply = false;
+};
 struct JournalStatusOptions : JournalOptions {
   std::uint64_t ledger = 10;  // newest entries to show
 };
@@ -80,6 +83,7 @@ int sink_rename(const SinkOptions& options, const Context& context);
 int sink_reset(const SinkOptions& options, const Context& context);
 int journal_status(const JournalStatusOptions& options, const Context& context);
 int journal_check(const JournalOptions& options, const Context& context);
+int journal_repair(const JournalRepairOptions& options, const Context& context);
 int journal_cat(const JournalCatOptions& options, const Context& context);
 int publish(const PublishOptions& options, const Context& context);
 

@@ -1,4 +1,4 @@
-// journal status, check and cat: a read-only look at a data directory, broker running or not.
+// journal status and cat: a read-only look at a data directory, broker running or not.
 #include <boost/json.hpp>
 #include <memory>
 #include <optional>
@@ -20,14 +20,9 @@ using journal::BlockInfo;
 using journal::Inspector;
 
 Outcome<std::unique_ptr<Inspector>> open(const JournalOptions& options) {
-  std::filesystem::path data_dir = options.data_dir;
-  if (data_dir.empty()) {
-    if (options.config.empty()) return Failure{"say --config FILE or --data-dir DIR", kUsage};
-    const auto loaded = load_config(options.config);
-    if (!loaded) return loaded.error();
-    data_dir = loaded->data_dir;
-  }
-  auto inspector = Inspector::open(data_dir);
+  const auto place = find_journal(options);
+  if (!place) return place.error();
+  auto inspector = Inspector::open(place->data_dir);
   if (!inspector) return Failure{inspector.error().message};
   return std::move(*inspector);
 }
@@ -212,25 +207,6 @@ int journal_status(const JournalStatusOptions& options, const Context& context) 
                  {"streams", std::move(streams)}},
                 text);
   return damaged ? kFailed : kOk;
-}
-
-int journal_check(const JournalOptions& options, const Context& context) {
-  const auto opened = open(options);
-  if (!opened) return context.fail(opened.error().message, opened.error().code);
-  const auto findings = (*opened)->check();
-  json::array list;
-  std::string text;
-  for (const auto& finding : findings) {
-    list.push_back(json::object{{"stream", finding.stream},
-                                {"first_offset", finding.first},
-                                {"last_offset", finding.last},
-                                {"text", finding.text}});
-    text += finding.stream + ": " + finding.text + "\n";
-  }
-  const bool ok = findings.empty();
-  context.print({{"ok", ok}, {"findings", std::move(list)}},
-                ok ? "all records are there, intact and in order" : text);
-  return ok ? kOk : kFailed;
 }
 
 int journal_cat(const JournalCatOptions& options, const Context& context) {

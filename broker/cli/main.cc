@@ -24,6 +24,8 @@ int main(int argc, char** argv, RunFunction run) {
   backend.forget_sink = broker::offline::forget_sink;
   backend.rename_sink = broker::offline::rename_sink;
   backend.reset_sink = broker::offline::reset_sink;
+  backend.check_journal = broker::offline::check_journal;
+  backend.repair_journal = broker::offline::repair_journal;
   const Output output{std::cout, std::cerr, ::isatty(STDERR_FILENO) == 1};
   const int code = execute({argv + 1, argv + argc}, backend, output);
   // A result that could not be written, to a full disk or a closed pipe, was not given.

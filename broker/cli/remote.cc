@@ -49,6 +49,18 @@ Outcome<config::Address> admin_address(const RemoteOptions& options) {
   return listen;
 }
 
+Outcome<JournalPlace> find_journal(const JournalOptions& options) {
+  JournalPlace place{options.data_dir, std::nullopt};
+  if (!options.config.empty()) {
+    auto loaded = load_config(options.config);
+    if (!loaded) return loaded.error();
+    if (place.data_dir.empty()) place.data_dir = loaded->data_dir;
+    place.config = std::move(*loaded);
+  }
+  if (place.data_dir.empty()) return Failure{"say --config FILE or --data-dir DIR", kUsage};
+  return place;
+}
+
 Outcome<Remote> Remote::at(const RemoteOptions& options, const Context& context) {
   auto address = admin_address(options);
   if (!address) return address.error();

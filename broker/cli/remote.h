@@ -2,6 +2,8 @@
 #pragma once
 
 #include <boost/json/object.hpp>
+#include <filesystem>
+#include <optional>
 #include <string>
 
 #include "broker/cli/commands.h"
@@ -25,6 +27,13 @@ using Outcome = boost::system::result<T, Failure>;
 Outcome<config::Address> admin_address(const RemoteOptions& options);
 // The configuration, or kUsage with everything that is wrong with it.
 Outcome<config::Config> load_config(const std::string& file);
+
+// Where a journal lies: --data-dir, or that of --config.
+struct JournalPlace {
+  std::filesystem::path data_dir;
+  std::optional<config::Config> config;
+};
+Outcome<JournalPlace> find_journal(const JournalOptions& options);
 
 class Remote {
  public:

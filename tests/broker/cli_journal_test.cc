@@ -82,11 +82,33 @@ class JournalTools : public testing::Test {
   Ran journal(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "journal");
     arguments.insert(arguments.end(), {"--data-dir", data_.string()});
-    return run_command(arguments);
+    Backend backend;
+    backend.check_journal = [this](
+                                const std::filesystem::path& data_dir,
+                                const config::Config*) -> Result<broker::offline::JournalReport> {
+      EXPECT_EQ(data_dir, data_);
+      return report_;
+    };
+    backend.repair_journal = [this](const std::filesystem::path&, const config::Config*,
+                                    bool apply) -> Result<broker::offline::RepairReport> {
+      if (!report_.beyond_repair.empty()) return Error{report_.beyond_repair};
+      broker::offline::RepairReport done;
+      done.found = report_;
+      if (!report_.findings.empty()) done.steps = {"mend it"};
+      done.applied = apply && !done.steps.empty();
+      if (done.applied) done.kept = "kept/here";
+      return done;
+    };
+    return run_command(arguments, backend);
+  }
+  void find_damage() {
+    report_.findings = {{"hole", "s", "7/2 to 7/3 (2 records) are missing or damaged"}};
+    report_.streams = {{"s", 4, {{2, 3, {7, 2}, {7, 3}}}}};
   }
 
   TemporaryFolder folder_;
   const std::filesystem::path data_ = folder_.path() / "data";
+  broker::offline::JournalReport report_;
 };
 
 TEST_F(JournalTools, status_shows_what_is_held_and_what_was_let_go) {
@@ -113,6 +135,38 @@ TEST_F(JournalTools, check_finds_nothing_in_a_sound_journal) {
   const auto ran = journal({"check"});
   EXPECT_EQ(ran.code, kOk) << ran.out;
   EXPECT_THAT(ran.out, HasSubstr("intact and in order"));
+}
+
+TEST_F(JournalTools, check_says_what_is_lost_and_what_can_be_saved) {
+  find_damage();
+  const auto ran = journal({"check"});
+  EXPECT_EQ(ran.code, kFailed);
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("stream s: 7/2 to 7/3"), HasSubstr("4 records are intact"),
+                             HasSubstr("spillway journal repair")));
+  const auto said = json::parse(journal({"check", "--json"}).out);
+  EXPECT_FALSE(said.at("ok").as_bool());
+  EXPECT_EQ(said.at("findings").at(0).at("kind").as_string(), "hole");
+  const auto& stream = said.at("streams").at(0);
+  EXPECT_EQ(stream.at("intact").to_number<int>(), 4);
+  EXPECT_EQ(stream.at("lost").at(0).at("last").as_string(), "7/3");
+  EXPECT_EQ(stream.at("lost").at(0).at("records").to_number<int>(), 2);
+}
+
+TEST_F(JournalTools, repair_only_plans_unless_it_is_told_to_apply) {
+  EXPECT_THAT(journal({"repair"}).out, HasSubstr("nothing to repair"));
+  find_damage();
+  const auto plan = journal({"repair"});
+  EXPECT_EQ(plan.code, kOk);
+  EXPECT_THAT(plan.out, AllOf(HasSubstr("to do: mend it"), HasSubstr("--apply")));
+  const auto done = journal({"repair", "--apply"});
+  EXPECT_EQ(done.code, kOk);
+  EXPECT_THAT(done.out, AllOf(HasSubstr("done: mend it"), HasSubstr("rm -r kept/here")));
+  const auto said = json::parse(journal({"repair", "--apply", "--json"}).out);
+  EXPECT_TRUE(said.at("applied").as_bool());
+  EXPECT_EQ(said.at("kept").as_string(), "kept/here");
+  report_.beyond_repair = "of another version";
+  EXPECT_EQ(journal({"repair", "--apply"}).code, kFailed);
+  EXPECT_THAT(journal({"check"}).out, HasSubstr("no repair: of another version"));
 }
 
 TEST_F(JournalTools, cat_writes_payloads_with_parts_put_together) {

@@ -1,0 +1,28 @@
+// Reads a WAL or a MANIFEST as far as its bytes are good, also behind bytes that are not: RocksDB
+// stops at the first bad one.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace spillway::journal {
+
+struct LogScan {
+  std::uint64_t bytes = 0;
+  std::uint64_t records = 0;                // intact ones
+  std::optional<std::uint64_t> damaged_at;  // the first byte that is not as it should be
+  // An intact record follows one that is not. Each was synced before the next was written, so this
+  // is damage; without it, it may be what a crash or a power failure leaves at the end.
+  bool intact_after_damage = false;
+  std::string error;  // the file cannot be read at all
+};
+
+// Calls `visit`, unless empty, with each intact record in order, and whether one was lost between
+// it and the one before.
+using VisitRecord = std::function<void(const std::string& record, bool after_damage)>;
+LogScan scan_log(const std::filesystem::path& path, const VisitRecord& visit);
+
+}  // namespace spillway::journal

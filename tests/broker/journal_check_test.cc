@@ -1,0 +1,465 @@
+// Every row of the table of damages in journal/README.md: check finds it, and repair saves what is
+// intact.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <future>
+#include <random>
+
+#include "broker/journal_report.h"
+#include "broker/state_codec.h"
+#include "journal/inspect.h"
+#include "journal/journal.h"
+#include "tests/broker/cli_support.h"
+
+namespace spillway::broker::offline {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::Field;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+constexpr Offset kBlocks = 60;
+constexpr Offset kRecords = 10;  // of a block
+constexpr std::uint64_t kEpoch = 7;
+constexpr std::size_t kBytes = std::size_t{256} << 10;
+
+BlockPtr block_of(Offset number) {
+  std::mt19937_64 random(number);
+  auto storage = std::make_shared_for_overwrite<std::byte[]>(kBytes);
+  for (std::size_t i = 0; i < kBytes; i += sizeof(std::uint64_t)) {
+    const std::uint64_t word = random();
+    std::memcpy(storage.get() + i, &word, sizeof word);
+  }
+  auto block = std::make_shared<Block>();
+  block->first = (number - 1) * kRecords + 1;
+  block->position = {kEpoch, block->first};
+  block->count = kRecords;
+  block->running_bytes = number * kBytes;
+  block->received_ms = 1'700'000'000'000;
+  block->records = {storage.get(), kBytes};
+  block->storage = std::move(storage);
+  return block;
+}
+
+recovery::DurableState state_at(Offset cursor, std::uint64_t revision) {
+  recovery::DurableState state;
+  state.revision = revision;
+  state.epochs = {{kEpoch, 0}};
+  state.epoch_newest = kEpoch;
+  state.open = true;
+  state.first = 1;
+  state.sinks.resize(1);
+  state.sinks[0].name = "t";
+  state.sinks[0].identity = "tcp somewhere";
+  state.sinks[0].cursor = cursor;
+  return state;
+}
+
+class JournalHealth : public testing::Test {
+ protected:
+  void SetUp() override { fill(kBlocks); }
+
+  journal::Options options() const {
+    journal::Options options;
+    options.data_dir = data_;
+    options.streams = {"s"};
+    options.max_disk_bytes = std::uint64_t{96} << 20;
+    options.min_free_disk = 0;
+    options.compression = journal::Compression::none;
+    return options;
+  }
+  static void commit(journal::Journal& journal, journal::Commit commit) {
+    commit.stream = "s";
+    std::promise<journal::Outcome> done;
+    journal.commit(std::move(commit), [&](journal::Outcome o) { done.set_value(o); });
+    ASSERT_EQ(done.get_future().get(), journal::Outcome::ok);
+  }
+  void fill(Offset blocks, Offset cursor = 0) {
+    fs::remove_all(data_);
+    auto journal = journal::Journal::open(options(), {});
+    ASSERT_TRUE(journal) << journal.error().message;
+    for (Offset i = 1; i <= blocks; ++i) {
+      journal::Commit next;
+      next.append = {block_of(i)};
+      next.state = encode_state(state_at(cursor, i));
+      next.watermark = 0;
+      commit(**journal, std::move(next));
+    }
+  }
+
+  std::vector<fs::path> files(const std::string& part) const {
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::directory_iterator(data_ / "journal")) {
+      if (entry.path().filename().string().find(part) != std::string::npos) {
+        found.push_back(entry.path());
+      }
+    }
+    std::ranges::sort(found);
+    return found;
+  }
+  fs::path table() const {  // the second one with blocks
+    std::vector<fs::path> large;
+    for (const auto& path : files(".sst")) {
+      if (fs::file_size(path) > (1 << 20)) large.push_back(path);
+    }
+    EXPECT_GT(large.size(), 2u);
+    return large.at(1);
+  }
+  fs::path wal() const {  // the newest: what older ones hold may be in tables already
+    const auto path = files(".log").back();
+    EXPECT_GT(fs::file_size(path), 4 * kBytes);
+    return path;
+  }
+
+  JournalReport check(const config::Config* config = nullptr) const {
+    auto report = check_journal(data_, config);
+    EXPECT_TRUE(report) << report.error().message;
+    return report ? *report : JournalReport();
+  }
+  static std::vector<std::string> kinds(const JournalReport& report) {
+    std::vector<std::string> all;
+    for (const auto& finding : report.findings) all.push_back(finding.kind);
+    return all;
+  }
+  static std::string texts(const JournalReport& report) {
+    std::string all;
+    for (const auto& finding : report.findings) all += finding.kind + ": " + finding.text + "\n";
+    for (const auto& note : report.notes) all += "note: " + note + "\n";
+    return all;
+  }
+  static std::uint64_t lost(const JournalReport& report) {
+    std::uint64_t records = 0;
+    for (const auto& stream : report.streams) {
+      for (const auto& range : stream.lost) records += range.last - range.first + 1;
+    }
+    return records;
+  }
+
+  // Repairs, and compares what is there then: what was intact as it was, what was lost as skips.
+  JournalReport repaired(const config::Config* config = nullptr) {
+    const JournalReport before = check(config);
+    EXPECT_THAT(before.findings, Not(IsEmpty()));
+    const auto plan = repair_journal(data_, config, false);
+    EXPECT_TRUE(plan) << plan.error().message;
+    EXPECT_FALSE(plan->applied);
+    const auto done = repair_journal(data_, config, true);
+    EXPECT_TRUE(done) << done.error().message;
+    if (!done) return before;
+    EXPECT_TRUE(done->applied);
+    EXPECT_TRUE(fs::exists(done->kept));
+    EXPECT_EQ(done->steps, plan->steps);
+    const JournalReport after = check(config);
+    EXPECT_THAT(after.findings, IsEmpty()) << texts(after);
+    compare(before);
+    return before;
+  }
+  void compare(const JournalReport& before) const {
+    const auto opened = journal::Inspector::open(data_);
+    ASSERT_TRUE(opened) << opened.error().message;
+    Offset next = 1;
+    std::uint64_t skipped = 0;
+    (*opened)->for_each_block("s", 0, [&](const journal::BlockInfo& info) {
+      EXPECT_TRUE(info.intact);
+      EXPECT_EQ(info.first, next);
+      const Block& block = *info.block;
+      next = block.last() + 1;
+      EXPECT_EQ(block.position, (Position{kEpoch, block.first}));
+      if (block.skip) {
+        skipped += block.count;
+        return true;
+      }
+      for (Offset first = block.first; first <= block.last(); first += kRecords) {
+        const BlockPtr wanted = block_of((first - 1) / kRecords + 1);
+        EXPECT_TRUE(std::ranges::equal(wanted->records, block.records)) << first;
+      }
+      return true;
+    });
+    EXPECT_EQ(skipped, lost(before));
+    std::uint64_t ledgered = 0;
+    for (const auto& entry : *(*opened)->ledger("s", 100)) ledgered += entry.count;
+    EXPECT_EQ(ledgered, lost(before));
+    EXPECT_TRUE(journal::Journal::open(options(), {}));
+  }
+
+  cli::TemporaryFolder folder_;
+  const fs::path data_ = folder_.path() / "data";
+};
+
+void flip(const fs::path& path, std::uintmax_t at) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(at));
+  const int c = file.get();
+  file.seekp(static_cast<std::streamoff>(at));
+  file.put(static_cast<char>(c ^ 1));
+}
+void zero(const fs::path& path) {
+  const auto size = fs::file_size(path);
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << std::string(size, '\0');
+}
+void halve(const fs::path& path) { fs::resize_file(path, fs::file_size(path) / 2); }
+
+TEST_F(JournalHealth, a_sound_journal_has_no_findings_and_needs_no_repair) {
+  const auto report = check();
+  EXPECT_THAT(report.findings, IsEmpty()) << texts(report);
+  ASSERT_THAT(report.streams, SizeIs(1));
+  EXPECT_EQ(report.streams[0].saved, kBlocks * kRecords);
+  const auto plan = repair_journal(data_, nullptr, true);
+  ASSERT_TRUE(plan);
+  EXPECT_FALSE(plan->applied);
+  EXPECT_FALSE(fs::exists(data_ / "repair"));
+}
+
+TEST_F(JournalHealth, a_missing_table_is_named_with_what_it_held) {
+  const auto path = table();
+  fs::remove(path);
+  const auto report = repaired();
+  EXPECT_THAT(texts(report), HasSubstr(path.filename().string() + " is missing from stream s"));
+  EXPECT_THAT(kinds(report), Contains("hole"));
+  EXPECT_GE(lost(report), kRecords);
+  EXPECT_LT(lost(report), 20 * kRecords);
+}
+TEST_F(JournalHealth, a_truncated_table_is_lost_as_a_whole) {
+  halve(table());
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), Contains("hole")) << texts(report);
+  EXPECT_LT(lost(report), 20 * kRecords);
+}
+TEST_F(JournalHealth, a_zeroed_table_is_lost_as_a_whole) {
+  zero(table());
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), Contains("hole")) << texts(report);
+}
+TEST_F(JournalHealth, a_flipped_bit_in_a_table_costs_the_block_it_is_in) {
+  flip(table(), fs::file_size(table()) / 2);
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), ElementsAre("file", "hole")) << texts(report);
+  EXPECT_EQ(lost(report), kRecords);
+}
+TEST_F(JournalHealth, what_is_intact_between_two_damages_of_a_table_is_saved) {
+  const auto size = fs::file_size(table());
+  flip(table(), size / 8);
+  flip(table(), size - size / 8);
+  const auto report = repaired();
+  EXPECT_EQ(lost(report), 2 * kRecords) << texts(report);
+  EXPECT_THAT(report.streams.at(0).lost, SizeIs(2));
+}
+TEST_F(JournalHealth, a_flipped_bit_in_the_footer_of_a_table_costs_the_table) {
+  flip(table(), fs::file_size(table()) - 4);
+  EXPECT_THAT(kinds(repaired()), Contains("hole"));
+}
+
+TEST_F(JournalHealth, a_missing_wal_is_found_by_the_high_water_mark) {
+  for (const auto& path : files(".log")) fs::remove(path);
+  const auto report = repaired();
+  EXPECT_THAT(texts(report), HasSubstr("has no WAL file"));
+  EXPECT_THAT(kinds(report), Contains("tail"));
+}
+TEST_F(JournalHealth, a_truncated_wal_is_found_by_the_high_water_mark) {
+  halve(wal());
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), Contains("tail")) << texts(report);
+  EXPECT_LT(lost(report), 20 * kRecords);
+}
+TEST_F(JournalHealth, a_zeroed_wal_is_found_by_the_high_water_mark) {
+  zero(wal());
+  EXPECT_THAT(kinds(repaired()), Contains("tail"));
+}
+TEST_F(JournalHealth, a_flipped_bit_in_the_wal_costs_its_group_and_nothing_behind_it) {
+  flip(wal(), fs::file_size(wal()) / 4);
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), ElementsAre("file", "hole")) << texts(report);
+  EXPECT_EQ(lost(report), kRecords);
+}
+TEST_F(JournalHealth, a_start_deletes_nothing_that_is_intact_behind_a_flipped_bit_in_the_wal) {
+  flip(wal(), fs::file_size(wal()) / 4);
+  {
+    const auto journal = journal::Journal::open(options(), {});
+    ASSERT_TRUE(journal);
+    EXPECT_FALSE((*journal)->recovered().at(0).writable);
+    EXPECT_THAT((*journal)->recovered().at(0).damage.value_or(""), HasSubstr("journal repair"));
+  }
+  EXPECT_EQ(lost(repaired()), kRecords);
+}
+
+TEST_F(JournalHealth, a_missing_manifest_costs_nothing) {
+  for (const auto& path : files("MANIFEST")) fs::remove(path);
+  EXPECT_EQ(lost(repaired()), 0u);
+}
+TEST_F(JournalHealth, a_truncated_manifest_costs_nothing) {
+  for (const auto& path : files("MANIFEST")) fs::resize_file(path, 40);
+  EXPECT_EQ(lost(repaired()), 0u);
+}
+TEST_F(JournalHealth, a_zeroed_manifest_costs_nothing) {
+  for (const auto& path : files("MANIFEST")) zero(path);
+  EXPECT_EQ(lost(repaired()), 0u);
+}
+TEST_F(JournalHealth, a_flipped_bit_in_the_manifest_costs_nothing) {
+  for (const auto& path : files("MANIFEST")) flip(path, fs::file_size(path) / 2);
+  const auto report = repaired();
+  EXPECT_THAT(texts(report), HasSubstr("MANIFEST"));
+  EXPECT_EQ(lost(report), 0u);
+}
+
+TEST_F(JournalHealth, a_missing_current_file_costs_nothing) {
+  fs::remove(data_ / "journal" / "CURRENT");
+  const auto report = repaired();
+  EXPECT_THAT(texts(report), HasSubstr("journal/CURRENT is missing"));
+  EXPECT_EQ(lost(report), 0u);
+}
+TEST_F(JournalHealth, a_truncated_current_file_costs_nothing) {
+  fs::resize_file(data_ / "journal" / "CURRENT", 5);
+  EXPECT_EQ(lost(repaired()), 0u);
+}
+TEST_F(JournalHealth, a_zeroed_current_file_costs_nothing) {
+  zero(data_ / "journal" / "CURRENT");
+  EXPECT_EQ(lost(repaired()), 0u);
+}
+TEST_F(JournalHealth, a_flipped_bit_in_the_current_file_costs_nothing) {
+  flip(data_ / "journal" / "CURRENT", 10);
+  EXPECT_EQ(lost(repaired()), 0u);
+}
+
+TEST_F(JournalHealth, a_journal_whose_folder_is_gone_is_found_by_the_high_water_mark) {
+  fs::remove_all(data_ / "journal");
+  const auto before = check();
+  EXPECT_THAT(kinds(before), Contains("tail")) << texts(before);
+  EXPECT_EQ(lost(before), kBlocks * kRecords);
+  const auto done = repair_journal(data_, nullptr, true);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_THAT(check().findings, IsEmpty()) << texts(check());
+  const auto opened = journal::Inspector::open(data_);
+  ASSERT_TRUE(opened);
+  EXPECT_EQ((*opened)->ledger("s", 10)->at(0).count, kBlocks * kRecords);
+}
+
+TEST_F(JournalHealth, a_cursor_beyond_the_end_is_set_back) {
+  fill(3, 3 * kRecords + 5);
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), ElementsAre("cursor"));
+  EXPECT_THAT(texts(report), HasSubstr("sink t has taken 5 records beyond the end"));
+  const auto opened = journal::Inspector::open(data_);
+  const auto state = decode_state(*(*opened)->streams().at(0).state);
+  EXPECT_EQ(state->sinks.at(0).cursor, 3 * kRecords);
+}
+
+TEST_F(JournalHealth, what_all_sinks_have_needs_no_entry_in_the_ledger) {
+  fill(kBlocks, kBlocks * kRecords);
+  fs::remove(table());
+  EXPECT_GT(lost(check()), 0u);
+  ASSERT_TRUE(repair_journal(data_, nullptr, true));
+  EXPECT_THAT(check().findings, IsEmpty());
+  EXPECT_THAT(*(*journal::Inspector::open(data_))->ledger("s", 10), IsEmpty());
+}
+
+TEST_F(JournalHealth, a_state_of_an_unknown_format_is_neither_guessed_at_nor_repaired) {
+  {
+    auto journal = journal::Journal::open(options(), {});
+    journal::Commit next;
+    next.state = std::string("\x08\x63");  // field 1, format: 99
+    commit(**journal, std::move(next));
+  }
+  const auto report = check();
+  EXPECT_THAT(kinds(report), Contains("format")) << texts(report);
+  EXPECT_THAT(report.beyond_repair, HasSubstr("format 99"));
+  EXPECT_FALSE(repair_journal(data_, nullptr, true));
+  EXPECT_FALSE(fs::exists(data_ / "repair"));
+}
+
+TEST_F(JournalHealth, a_stream_that_is_not_configured_is_foreign_while_sinks_wait_for_it) {
+  config::Config config;
+  config.data_dir = data_;
+  config::Stream other;
+  other.name = "other";
+  config.streams = {other};
+  const auto report = check(&config);
+  EXPECT_THAT(kinds(report), ElementsAre("foreign"));
+  config.streams[0].name = "s";
+  EXPECT_THAT(check(&config).findings, IsEmpty());
+}
+
+TEST_F(JournalHealth, an_unreadable_latch_is_made_anew) {
+  zero(data_ / "latch" / "s");
+  flip(data_ / "latch" / "s", 100);
+  EXPECT_THAT(kinds(repaired()), ElementsAre("latch"));
+}
+
+TEST_F(JournalHealth, an_unreadable_or_missing_mark_is_made_anew) {
+  std::ofstream(data_ / "marks" / "s", std::ios::binary) << std::string(16384, 'x');
+  EXPECT_THAT(kinds(repaired()), ElementsAre("mark"));
+  fs::remove(data_ / "marks" / "s");
+  EXPECT_THAT(kinds(repaired()), ElementsAre("mark"));
+}
+
+TEST_F(JournalHealth, a_repair_removes_the_cause_of_the_halt_and_no_other) {
+  {
+    auto journal = journal::Journal::open(options(), {});
+    recovery::HaltCause damaged;
+    damaged.kind = recovery::CauseKind::journal_damaged;
+    recovery::HaltCause full;
+    full.kind = recovery::CauseKind::max_bytes;
+    full.sink = "t";
+    std::promise<bool> done;
+    (*journal)->write_latch("s", encode_latch({damaged, full}),
+                            [&](bool ok) { done.set_value(ok); });
+    ASSERT_TRUE(done.get_future().get());
+  }
+  EXPECT_THAT(check().findings, IsEmpty());
+  ASSERT_TRUE(repair_journal(data_, nullptr, true));
+  const auto opened = journal::Inspector::open(data_);
+  const auto causes = decode_latch(*(*opened)->streams().at(0).latch);
+  EXPECT_THAT(*causes,
+              ElementsAre(Field(&recovery::HaltCause::kind, recovery::CauseKind::max_bytes)));
+}
+
+TEST_F(JournalHealth, a_lost_state_is_made_anew_of_the_configuration_and_the_blocks) {
+  config::Config config;
+  config.data_dir = data_;
+  config::Stream stream;
+  stream.name = "s";
+  config::Sink sink;
+  sink.name = "t";
+  stream.sinks = {sink};
+  config.streams = {stream};
+  // Every file that has the state; the tables hold it, and the WAL.
+  for (const auto& path : files(".log")) fs::remove(path);
+  for (const auto& path : files(".sst")) {
+    if (fs::file_size(path) < (1 << 20)) zero(path);
+  }
+  EXPECT_THAT(kinds(check()), Contains("state")) << texts(check());
+  EXPECT_FALSE(repair_journal(data_, nullptr, true));
+  const auto before = repaired(&config);
+  EXPECT_GT(before.streams.at(0).saved, 0u);
+  const auto opened = journal::Inspector::open(data_);
+  const auto state = decode_state(*(*opened)->streams().at(0).state);
+  EXPECT_EQ(state->epochs, (std::vector<recovery::Epoch>{{kEpoch, 0}}));
+  EXPECT_TRUE(state->open);
+  EXPECT_EQ(state->sinks.at(0).cursor, 0u);
+}
+
+TEST_F(JournalHealth, a_running_broker_is_not_repaired) {
+  const auto journal = journal::Journal::open(options(), {});
+  EXPECT_TRUE(check().broker_running);
+  EXPECT_THAT(check().findings, IsEmpty());
+  const auto done = repair_journal(data_, nullptr, true);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message, HasSubstr("in use"));
+  EXPECT_FALSE(repair_journal(data_, nullptr, false));
+}
+
+TEST_F(JournalHealth, a_folder_without_a_journal_is_an_error) {
+  EXPECT_FALSE(check_journal(folder_.path() / "nowhere", nullptr));
+  EXPECT_FALSE(repair_journal(folder_.path() / "nowhere", nullptr, true));
+  EXPECT_FALSE(fs::exists(folder_.path() / "nowhere"));
+}
+
+}  // namespace
+}  // namespace spillway::broker::offline

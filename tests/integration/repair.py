@@ -1,0 +1,119 @@
+"""A journal that is damaged on the disk: the broker says so and halts, check says what is lost,
+repair saves the rest, and sinks get all of that in order (G10, G11)."""
+import os
+
+import harness
+from harness import FAILED, expect, sequence, stream, tcp_sink
+from verify import connections, delivered
+
+RECORDS = 30_000
+SIZE = 2_000  # together more than a few tables of the smallest journal
+
+
+def outage(run, records=RECORDS):
+    """A stopped broker whose journal holds everything, for a sink that was never there."""
+    published = run.records("records", records, SIZE)
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
+                        journal='max_disk_bytes = "256MiB"\ncompression = "none"').start()
+    run.publish(broker.address, published).result()
+    broker.stop()
+    expect(broker.cli("journal", "check")["findings"] == [], "it is damaged from the beginning")
+    return published, receiver, broker
+
+
+def files(broker, suffix):
+    found = [p for p in (broker.data_dir / "journal").iterdir() if p.name.endswith(suffix)]
+    return sorted(found, key=lambda p: p.stat().st_size, reverse=True)
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def numbers_in(ranges):
+    return {n for first, last in ranges for n in range(first, last + 1)}
+
+
+def repaired(run, published, receiver, broker):
+    """Checks, repairs, starts; the sink must get all but what check said is lost."""
+    report = broker.cli("journal", "check", code=FAILED)
+    expect(report["findings"], report)
+    lost = [(sequence(r["first"]), sequence(r["last"])) for r in report["streams"][0]["lost"]]
+    before = sorted(p for p in broker.data_dir.rglob("*"))
+    plan = broker.cli("journal", "repair")
+    expect(plan["steps"] and not plan["applied"], plan)
+    expect(sorted(p for p in broker.data_dir.rglob("*")) == before, "the plan changed something")
+    done = broker.cli("journal", "repair", "--apply")
+    expect(done["applied"] and os.path.isdir(done["kept"]), done)
+    expect(broker.cli("journal", "check")["findings"] == [], "it is damaged after the repair")
+    receiver.start()
+    broker.start()
+    broker.wait_drained("t")
+    expect(not broker.stream()["halt"]["active"], broker.stream()["halt"])
+    delivered(receiver.path, published, skipped=lost)
+    ledger = broker.cli("journal", "status")["streams"][0]["ledger"]
+    found = sorted((sequence(e["first"]), sequence(e["last"])) for e in ledger)
+    expect(found == lost, f"the ledger has {found}, check said {lost}")
+    return lost
+
+
+def a_flipped_bit_in_a_table_costs_the_records_around_it_and_no_others(run):
+    published, receiver, broker = outage(run)
+    table = files(broker, ".sst")[0]
+    expect(table.stat().st_size > 1 << 20, table)
+    flip(table, table.stat().st_size // 2)
+    lost = repaired(run, published, receiver, broker)
+    expect(len(lost) == 1 and lost[0][1] - lost[0][0] < 500, lost)
+
+
+def a_broker_that_meets_a_flipped_bit_delivers_the_rest_and_says_what_is_lost(run):
+    published, receiver, broker = outage(run)
+    table = files(broker, ".sst")[0]
+    flip(table, table.stat().st_size // 2)
+    report = broker.cli("journal", "check", code=FAILED)
+    lost = [(sequence(r["first"]), sequence(r["last"])) for r in report["streams"][0]["lost"]]
+    receiver.start()
+    broker.start()
+    broker.wait_drained("t")
+    delivered(receiver.path, published, skipped=lost)
+    ledger = broker.cli("journal", "status")["streams"][0]["ledger"]
+    ledgered = sorted((sequence(e["first"]), sequence(e["last"])) for e in ledger)
+    expect(numbers_in(ledgered) == numbers_in(lost), f"{ledgered} instead of {lost}")
+
+
+def a_flipped_bit_in_the_wal_halts_the_stream_until_it_is_repaired(run):
+    published, receiver, broker = outage(run)
+    wal = files(broker, ".log")[0]
+    flip(wal, wal.stat().st_size // 2)
+    broker.start()
+    causes = broker.wait_halt()["halt"]["causes"]
+    expect([c["kind"] for c in causes] == ["journal_damaged"], causes)
+    expect("journal repair" in causes[0]["text"], causes)
+    refused = broker.cli("halt", "clear", "s", "--accept-loss", code=FAILED)
+    expect("journal repair" in refused["error"], refused)
+    broker.cli("journal", "repair", "--apply", code=FAILED)  # it runs
+    broker.stop()
+    lost = repaired(run, published, receiver, broker)  # nothing, if a table has them too
+    expect(numbers_in(lost) == set() or len(lost) == 1 and len(numbers_in(lost)) < 3_000, lost)
+
+
+def a_missing_table_costs_its_records(run):
+    published, receiver, broker = outage(run)
+    files(broker, ".sst")[0].unlink()
+    lost = repaired(run, published, receiver, broker)
+    expect(len(lost) == 1, lost)
+
+
+def a_missing_manifest_costs_nothing(run):
+    published, receiver, broker = outage(run)
+    next((broker.data_dir / "journal").glob("MANIFEST*")).unlink()
+    expect(repaired(run, published, receiver, broker) == [], "something is lost")
+
+
+if __name__ == "__main__":
+    harness.main()
