@@ -85,12 +85,18 @@ void StreamMachine::restore(const event::JournalReopened& e, bool older) {
   if (window_.first() > end + 1) {
     hole_first_ = end + 1;
     hole_last_ = durable_end_ = appended_ = window_.first() - 1;
+    bool taken = false;
     for (auto& sink : sinks_) {
       const Offset from = std::max(hole_first_, effective(*sink) + 1);
+      taken |= from > hole_first_;
       if (from > hole_last_) continue;
       deliver(*sink, delivery::Held{false});
       add_skip(*sink, {from, hole_last_, LossReason::journal_loss});
       record_loss(make_loss(sink->policy.name, from, hole_last_, LossReason::journal_loss, false));
+    }
+    // Who has some of it may be rewound to before it later, and will not get it again.
+    if (taken) {
+      record_loss(make_loss({}, hole_first_, hole_last_, LossReason::journal_loss, true));
     }
   }
   if (cov_ == Coverage::closing && durable_end_ < closing_end_) enter(Coverage::open);

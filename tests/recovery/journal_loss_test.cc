@@ -69,6 +69,28 @@ TEST_F(JournalLoss, OfBlocksThatNobodyHasIsLedgeredSkippedAndFilled) {
   EXPECT_EQ(last<action::Read>()->through, 2U);
 }
 
+TEST_F(JournalLoss, IsLedgeredForASinkThatHasItTooForItMayBeRewound) {
+  StreamPolicy p = policy(2);
+  p.window_bytes = 800;
+  start(p);
+  hello();
+  connect(SinkId{1});
+  for (Offset i = 1; i <= 10; ++i) {
+    publish(1, 100);
+    ack(i, SinkId{1});
+  }
+  const Offset first = machine->window().first();
+  ASSERT_GT(first, 3U);
+  auto_write = false;
+  reopen(stored, 2);
+  ASSERT_EQ(writes.size(), 1U);
+  ASSERT_EQ(writes[0].losses.size(), 2U);
+  EXPECT_EQ(writes[0].losses[0].sink, "sink0");
+  EXPECT_EQ(writes[0].losses[1].sink, "");
+  EXPECT_TRUE(writes[0].losses[1].upper_bound);
+  EXPECT_EQ(writes[0].losses[1].last, first - 1);
+}
+
 TEST_F(JournalLoss, KeepsTheStreamHaltedUntilAnOperatorAcceptsIt) {
   fill();
   auto_write = true;
