@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <future>
@@ -31,6 +32,7 @@ constexpr Offset kBlocks = 60;
 constexpr Offset kRecords = 10;  // of a block
 constexpr std::uint64_t kEpoch = 7;
 constexpr std::size_t kBytes = std::size_t{256} << 10;
+constexpr Offset kBlocksOfATable = 18;  // a memtable of 4 MiB, and a little
 
 BlockPtr block_of(Offset number) {
   std::mt19937_64 random(number);
@@ -93,6 +95,8 @@ class JournalHealth : public testing::Test {
       next.state = encode_state(state_at(cursor, i));
       next.watermark = 0;
       commit(**journal, std::move(next));
+      // A memtable is full by then. While it waits to be written out the next one could join it.
+      if (i % kBlocksOfATable == 0) await_tables(i / kBlocksOfATable);
     }
   }
 
@@ -106,13 +110,24 @@ class JournalHealth : public testing::Test {
     std::ranges::sort(found);
     return found;
   }
-  fs::path table() const {  // the second one with blocks
+  std::vector<fs::path> tables() const {  // with blocks
     std::vector<fs::path> large;
     for (const auto& path : files(".sst")) {
-      if (fs::file_size(path) > (1 << 20)) large.push_back(path);
+      std::error_code gone;
+      const auto size = fs::file_size(path, gone);
+      if (!gone && size > (1 << 20)) large.push_back(path);
     }
-    EXPECT_GT(large.size(), 2u);
-    return large.at(1);
+    return large;
+  }
+  void await_tables(std::size_t count) const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (tables().size() < count) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "in vain: a table is written";
+    }
+  }
+  fs::path table() const {
+    EXPECT_GT(tables().size(), 2u);
+    return tables().at(1);
   }
   fs::path wal() const {  // the newest: what older ones hold may be in tables already
     const auto path = files(".log").back();
