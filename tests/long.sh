@@ -36,9 +36,7 @@ section "flipped bits" "OK|FAILED" \
 section "power cuts of the broker" "ok|FAILED|cut" python3 tests/integration/power.py --rounds 10
 section "kill" "rounds|ok|FAILED" python3 tests/integration/kill.py \
   all_that_was_published_survives_kills_of_broker_producer_and_receiver --rounds 500
-if [[ -x tests/mutants/mutants.py ]]; then
-  section "mutants" "killed|SURVIVED" tests/mutants/mutants.py
-fi
+section "mutants" "killed|SURVIVED" tests/mutants/mutants.py run
 if command -v clang++-14 >/dev/null; then
   section "fuzzing" "executions|ERROR" sh -c \
     "python3 tests/fuzz/fuzz.py frame batch journal --runs 10000000 &&
