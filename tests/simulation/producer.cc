@@ -230,6 +230,8 @@ void Producer::on_frame_out(std::uint64_t id) {
     case Kind::reject:
       world_.count_reject(reply.code);
       if (!mine || session->overflowed) break;
+      // After a loss it does not count what of the epochs before is in flight.
+      if (reply.code == RejectCode::in_flight && world_.lost_something()) break;
       require(reply.code == RejectCode::shutting_down || reply.code == RejectCode::replaced,
               "a producer that keeps to the rules was rejected, code",
               static_cast<int>(reply.code));
