@@ -106,9 +106,8 @@ void Client::Impl::opened() {
     if (acknowledged != Position{}) *hello.mutable_acknowledged() = wire::to_proto(acknowledged);
     if (outbox_.last() > 0) {
       const bool kept = outbox_.acknowledged() < outbox_.last();
-      *hello.mutable_oldest() =
-          wire::to_proto(kept ? outbox_.position_of(outbox_.acknowledged() + 1)
-                              : outbox_.next_position());
+      *hello.mutable_oldest() = wire::to_proto(
+          kept ? outbox_.position_of(outbox_.acknowledged() + 1) : outbox_.next_position());
     } else if (acknowledged != Position{} && !options_.resumes) {
       *hello.mutable_oldest() = wire::to_proto({acknowledged.epoch, acknowledged.sequence + 1});
     }
@@ -216,8 +215,8 @@ void Client::Impl::received(std::span<const std::byte> frame) {
     case v1::Frame::kPing: return send(wire::encode_pong(message->ping().nonce()));
     case v1::Frame::kGoodbye:
       return retry("the broker said goodbye: " + message->goodbye().reason(),
-                   Milliseconds{static_cast<std::int64_t>(std::min<std::uint64_t>(
-                       message->goodbye().retry_after_ms(), 3'600'000))});
+                   Milliseconds{static_cast<std::int64_t>(
+                       std::min<std::uint64_t>(message->goodbye().retry_after_ms(), 3'600'000))});
     case v1::Frame::kWelcome:
       if (!welcomed) return on_welcome(message->welcome());
       break;
@@ -238,8 +237,8 @@ void Client::Impl::received(std::span<const std::byte> frame) {
 
 void Client::Impl::on_welcome(const v1::Welcome& message) {
   const Position held = wire::from_proto(message.held());
-  if (message.version() != wire::kVersion || message.epoch() == 0 ||
-      held.epoch > message.epoch() || message.max_frame_bytes() < wire::kMinMaxFrameBytes) {
+  if (message.version() != wire::kVersion || message.epoch() == 0 || held.epoch > message.epoch() ||
+      message.max_frame_bytes() < wire::kMinMaxFrameBytes) {
     return fail("the broker's Welcome makes no sense");
   }
   Lock lock(mutex_);
@@ -289,8 +288,8 @@ void Client::Impl::on_welcome(const v1::Welcome& message) {
 
 Result<std::optional<EpochChange>> Client::Impl::place(std::uint64_t epoch, Position held) {
   using Change = std::optional<EpochChange>;
-  const auto before_epoch = held.epoch < epoch && held != Position{} ? std::optional(held)
-                                                                     : std::nullopt;
+  const auto before_epoch =
+      held.epoch < epoch && held != Position{} ? std::optional(held) : std::nullopt;
   const Position after_held{epoch, held.epoch == epoch ? held.sequence + 1 : 1};
   if (outbox_.last() == 0) {
     // Where records are lost that this producer saw acknowledged, their positions stay theirs.
@@ -378,15 +377,19 @@ void Client::Impl::on_halt(const google::protobuf::RepeatedPtrField<v1::HaltCaus
 }
 
 void Client::Impl::on_resume(const v1::Resume& resume) {
+  bool halted = false;
   {
     const std::lock_guard lock(mutex_);
-    if (status_.state != State::halted) return;
-    // What was sent beyond held was discarded.
+    if (over()) return;
+    halted = status_.state == State::halted;
+    // What was sent beyond held was discarded, also by a halt that was over before it was told.
     const Index held = outbox_.index_of(wire::from_proto(resume.held()));
     sent_ = std::max(std::min(held, sent_), outbox_.acknowledged());
   }
-  set_state(State::live, "");
-  if (events_.on_resume) events_.on_resume();
+  if (halted) {
+    set_state(State::live, "");
+    if (events_.on_resume) events_.on_resume();
+  }
   pump();
 }
 
@@ -414,8 +417,8 @@ void Client::Impl::pump() {
     if (!link_ || link_->writing()) return;
     head = std::exchange(control_, {});
     if (welcomed_) {
-      const std::uint64_t in_flight = outbox_.bytes_through(sent_) -
-                                      outbox_.bytes_through(outbox_.acknowledged());
+      const std::uint64_t in_flight =
+          outbox_.bytes_through(sent_) - outbox_.bytes_through(outbox_.acknowledged());
       const std::uint64_t limit = welcome_->max_in_flight_bytes;
       const bool halted = status_.state == State::halted;
       run = outbox_.run_after(sent_, limit - std::min(limit, in_flight), in_flight == 0, halted);

@@ -207,6 +207,8 @@ void SpillwayConnection::on_frame(std::span<const std::byte> bytes) {
       if (state_ != State::greeting) {
         if (state_ == State::halted) {
           events_.nudge();
+        } else {  // a halt that was over before it was told
+          lose(LossCause::broken, "the receiver discarded what it was sent");
         }
         return;
       }

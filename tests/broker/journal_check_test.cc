@@ -126,7 +126,7 @@ class JournalHealth : public testing::Test {
     }
   }
   fs::path table() const {
-    EXPECT_GT(tables().size(), 2u);
+    EXPECT_GT(tables().size(), 1u);  // two that are moved down together become one
     return tables().at(1);
   }
   fs::path wal() const {  // the newest: what older ones hold may be in tables already

@@ -126,8 +126,8 @@ TEST(Client, CutsLargeRecordsIntoParts) {
   EXPECT_EQ(client->publish(record).value(), (Position{kEpoch, 4}));
   const Sent sent = peer->records(4);
   EXPECT_THAT(sent.payloads, ElementsAre("abcd", "efgh", "ij", "abcd"));
-  EXPECT_THAT(sent.details, ElementsAre("key////3/0/", "////3/1/", "////3/2!/mark",
-                                        "key////3//mark"));
+  EXPECT_THAT(sent.details,
+              ElementsAre("key////3/0/", "////3/1/", "////3/2!/mark", "key////3//mark"));
 }
 
 TEST(Client, PublishesManyAtOnceNextToEachOther) {
@@ -196,6 +196,21 @@ TEST(Client, HearsOfAHaltAndSendsAgainAfterResume) {
   EXPECT_EQ(sent.first, (Position{kEpoch, 2}));
   EXPECT_THAT(sent.payloads, ElementsAre("b", "c"));
   EXPECT_TRUE(client->status().halt.empty());
+}
+
+TEST(Client, SendsAgainAfterAResumeFromAHaltThatWasOverBeforeItWasTold) {
+  FakeBroker broker;
+  Log log;
+  const auto client = Client::create(options_for(broker), log.events()).value();
+  const auto peer = broker.accept();
+  peer->greet();
+  publish(*client, "a").value();
+  publish(*client, "b").value();
+  peer->records(2);
+  peer->resume({kEpoch, 1});  // "b" was discarded
+  const Sent sent = peer->records(1);
+  EXPECT_EQ(sent.first, (Position{kEpoch, 2}));
+  EXPECT_THAT(sent.payloads, ElementsAre("b"));
 }
 
 TEST(Client, FinishesAGroupAfterAHalt) {
