@@ -38,7 +38,8 @@ void StreamMachine::compare_start(Offset end, Offset high_water) {
   for (SinkState& sink : want_.sinks) {
     move(sink.cursor);
     move(sink.drop_first);
-    std::erase_if(sink.skips, [end](const SkipRange& skip) { return skip.last > end; });
+    std::erase_if(sink.skips, [end](const SkipRange& skip) { return skip.first > end; });
+    for (SkipRange& skip : sink.skips) skip.last = std::min(skip.last, end);
   }
 }
 

@@ -118,6 +118,18 @@ TEST_F(JournalLoss, FoundAtAStartIsLedgeredAsAnUpperBound) {
   EXPECT_LE(stored->checkpoint, 6U);
 }
 
+TEST_F(JournalLoss, LeavesASkipWhatLiesBeforeTheEnd) {
+  fill();
+  DurableState found = *stored;
+  found.epochs.push_back({found.epochs.back().number + 1, 8});  // lost with what came after 6
+  found.sinks[0].skips = {{1, 5, LossReason::limit}, {6, 9, LossReason::limit}};
+  auto_write = true;
+  high_water = 10;
+  start(policy(), found, 6);
+  const std::vector<SkipRange> left = {{1, 5, LossReason::limit}, {6, 6, LossReason::limit}};
+  EXPECT_EQ(machine->wanted().sinks[0].skips, left);
+}
+
 TEST_F(JournalLoss, SaidAtAStartIsLatched) {
   fill();
   auto_write = true;
