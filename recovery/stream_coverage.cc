@@ -58,32 +58,34 @@ bool StreamMachine::reason_to_journal() const {
   const Offset taken = min_effective();
   const BlockInfo* oldest = window_.find(taken + 1);
   if (oldest == nullptr) return taken < head_;  // fell behind the window
-  return now_.steady >= std::min(oldest->arrived + policy_.spill_after, pressed_at(*oldest));
+  return now_.steady >= spill_by(taken, *oldest);
 }
 
-// When what is unacknowledged becomes too much for the window, if nothing moves until then. Under
+// When records that wait are journaled, `oldest` being the block after `taken`: after spill_after,
+// or sooner if they press the window and nothing moves until then. Under
 // `all` a producer's limit in flight bounds it, so only a sink that stands still while half of the
 // window waits for it is spilled for: one that assembles a large record, which the limit would cut
 // off. What is acknowledged before it is taken does not count against that limit.
-Instant StreamMachine::pressed_at(const BlockInfo& oldest) const {
-  const Offset taken = min_effective();
+Instant StreamMachine::spill_by(Offset taken, const BlockInfo& oldest) const {
+  const Instant late = oldest.arrived + policy_.spill_after;
   const std::uint64_t waiting = running_bytes_ - oldest.running_at(taken);
   if (policy_.acks != Acks::all) {
-    return waiting > policy_.window_bytes / 4 ? now_.steady : Instant::max();
+    return waiting > policy_.window_bytes / 4 ? std::min(late, now_.steady) : late;
   }
-  if (waiting <= policy_.window_bytes / 2) return Instant::max();
+  if (waiting <= policy_.window_bytes / 2) return late;
   Instant moved = oldest.arrived;
   for (const auto& sink : sinks_) {
     if (effective(*sink) == taken) moved = std::max(moved, sink->progress_at);
   }
-  return moved + policy_.spill_after / kPressedShare;
+  return std::min(late, moved + policy_.spill_after / kPressedShare);
 }
 
 std::optional<Instant> StreamMachine::spill_at() const {
   if (!known_ || (cov_ != Coverage::closed && cov_ != Coverage::closing)) return std::nullopt;
-  const BlockInfo* oldest = window_.find(min_effective() + 1);
+  const Offset taken = min_effective();
+  const BlockInfo* oldest = window_.find(taken + 1);
   if (oldest == nullptr) return std::nullopt;
-  const Instant at = std::min(oldest->arrived + policy_.spill_after, pressed_at(*oldest));
+  const Instant at = spill_by(taken, *oldest);
   return at > now_.steady ? std::optional(at) : std::nullopt;
 }
 

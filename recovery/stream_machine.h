@@ -214,7 +214,7 @@ class StreamMachine {
   // stream_coverage.cc
   void settle_coverage();
   bool reason_to_journal() const;
-  Instant pressed_at(const BlockInfo& oldest) const;
+  Instant spill_by(Offset taken, const BlockInfo& oldest) const;
   std::optional<Instant> spill_at() const;
   void enter(Coverage to);
   Offset openable() const;

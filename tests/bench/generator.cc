@@ -168,7 +168,7 @@ class Generator {
     const double begin = now();
     for (std::uint64_t sent = 0; sent < records_;) {
       const auto due = static_cast<std::uint64_t>((now() - begin) * rate_);
-      const std::uint64_t count = std::min({records_, due}) - std::min(sent, due);
+      const std::uint64_t count = std::min(records_, due) - std::min(sent, due);
       if (count == 0) {
         std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
         continue;
