@@ -104,9 +104,8 @@ std::optional<Offset> StreamMachine::adopt_acknowledged(const event::HelloCame& 
   if (!table_.knows(position.epoch)) {
     if (!table_.empty() && position.epoch < table_.current()) return std::nullopt;
     const Offset base = known_ ? head_ : std::max(want_.closed_end, want_.checkpoint);
-    table_.open(position.epoch, base);
+    begin_epoch(position.epoch, base);
     adopted = true;
-    change();
     if (!known_ && position.sequence > 0) {
       // Nobody can say which of these a store that is lost still had to deliver.
       record_loss(
@@ -211,7 +210,7 @@ bool StreamMachine::wants_new_epoch(const event::HelloCame& hello, bool adopted)
   return !was_clean_ && !hello.acknowledged && !hello.resumes;
 }
 
-// The current epoch ends at the head; what a sink reported beyond it belongs to no record of ours.
+// The current epoch ends at the head.
 void StreamMachine::open_epoch(std::uint64_t number) {
   // Beyond the head that is known now there may have been more, which nobody can count any more:
   // what an open-ended drop let go, and what was acknowledged while only memory held it.
@@ -227,22 +226,29 @@ void StreamMachine::open_epoch(std::uint64_t number) {
     loss.text = "of these there may have been some; broker and producer both forgot how many";
     record_loss(std::move(loss));
   }
-  table_.open(number, head_);
   was_clean_ = true;
+  begin_epoch(number, head_);
+  clean_head_ = head_;
+}
+
+// What a sink reported beyond the end of the last epoch belongs to no record of the new one.
+void StreamMachine::begin_epoch(std::uint64_t number, Offset base) {
+  table_.open(number, base);
   want_.epoch_newest = std::max(want_.epoch_newest, number);
   group_open_ = false;
-  clean_head_ = head_;
   end_gap();  // nobody sends what the last epoch lacks
+  const auto clamp = [base](std::vector<SkipRange>& ranges) {
+    std::erase_if(ranges, [base](const SkipRange& range) { return range.first > base; });
+    for (SkipRange& range : ranges) range.last = std::min(range.last, base);
+  };
   for (auto& sink : sinks_) {
     SinkState& state = state_of(*sink);
-    state.cursor = std::min(state.cursor, head_);
-    state.drop_first = std::min(state.drop_first, head_ + 1);
-    sink->floor = std::min(sink->floor, head_);
-    std::erase_if(state.skips, [&](const SkipRange& range) { return range.first > head_; });
-    for (SkipRange& range : state.skips) range.last = std::min(range.last, head_);
-    std::erase_if(sink->not_taken, [&](const SkipRange& range) { return range.first > head_; });
-    for (SkipRange& range : sink->not_taken) range.last = std::min(range.last, head_);
-    deliver(*sink, delivery::Clamped{head_});
+    state.cursor = std::min(state.cursor, base);
+    state.drop_first = std::min(state.drop_first, base + 1);
+    sink->floor = std::min(sink->floor, base);
+    clamp(state.skips);
+    clamp(sink->not_taken);
+    deliver(*sink, delivery::Clamped{base});
   }
   change();
 }

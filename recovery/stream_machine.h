@@ -197,6 +197,7 @@ class StreamMachine {
   void resolve_cursors(Offset held);
   bool wants_new_epoch(const event::HelloCame& hello, bool adopted) const;
   void open_epoch(std::uint64_t number);
+  void begin_epoch(std::uint64_t number, Offset base);
   void handle_gap(const event::HelloCame& hello, std::optional<Offset> acknowledged);
   void pass_gap();
   void end_gap();

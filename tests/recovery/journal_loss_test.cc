@@ -177,6 +177,26 @@ TEST_F(JournalLoss, OfAWholeStoreIsLedgeredThroughWhatAProducerSawAcknowledged) 
   EXPECT_EQ(last<action::Welcome>()->held, (Position{1'800'000'000, 7}));
 }
 
+TEST_F(JournalLoss, OfANewEpochTakesFromNoSinkWhatItTookBeyondTheEndOfTheOneBefore) {
+  start(policy());
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  DurableState found = *stored;  // of before the new epoch, with a cursor that was ahead
+  found.sinks[0].cursor = 5;
+  found.closed_end = found.checkpoint = 3;
+  start(policy(), found, journal_end);
+  event::HelloCame remembers;
+  remembers.acknowledged = Position{1'700'000'009, 1};
+  remembers.oldest = Position{1'700'000'009, 2};
+  remembers.resumes = true;
+  forget();
+  hello(remembers);
+  EXPECT_EQ(last<action::Welcome>()->held, (Position{1'700'000'009, 1}));
+  EXPECT_LE(stored->sinks[0].cursor, 4U);
+}
+
 TEST_F(JournalLoss, OfTheEpochInWhichAProducerGoesOnGivesItANewOne) {
   start(policy());
   hello();

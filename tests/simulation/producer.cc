@@ -264,7 +264,11 @@ void Producer::on_welcome(const Reply& reply) {
     script_.rewrite_after(reply.held);
     oldest_ = script_.after(reply.held);
   }
-  if (fresh_ && !plan_.relay && world_.lost_something()) script_.reopen(reply.held.epoch);
+  const bool published =
+      script_.known({script_.epochs().back().number, 1}) != nullptr;  // in the newest epoch
+  if ((fresh_ || !published) && !plan_.relay && world_.lost_something()) {
+    script_.reopen(reply.held.epoch);
+  }
   require(reply.held >= reply.safe, "held is behind safe");
   fresh_ = false;
   generation_ = reply.generation;
@@ -332,6 +336,12 @@ void Producer::send_hello(Session& session, std::uint64_t generation) {
     if (!hello.oldest) hello.oldest = Position{script_.epochs().front().number, 1};
   } else if (wants_epoch_) {
     hello.wish = event::EpochWish::assign;
+  }
+  // One that resumes names what it goes on with, should the broker not know that epoch any more.
+  if (!hello.oldest && !fresh_ && acknowledged_ && !script_.epochs().empty()) {
+    const Position newest{script_.epochs().back().number, 1};
+    if (acknowledged_ < newest && script_.known(newest))
+      hello.oldest = script_.after(*acknowledged_);
   }
   if (world_.tracing()) {
     world_.trace("hello session ", session.id, " generation ", generation, " acknowledged ",
