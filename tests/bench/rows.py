@@ -3,6 +3,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Optional
 
+import instructions
 from parts import Broker, du, free_port, lines_sink, spillway_sink, wait_for
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -298,6 +299,12 @@ def idle_disk(bench):
     return (broker.process.written() - before) / (time.monotonic() - begin) / KIB
 
 
+def instructions_row(path, name):
+    most = instructions.recorded().get(path, 0) * (1 + instructions.MARGIN)
+    return Row(17, f"instructions, {name}", "a record", instructions.PATHS[path],
+               more_is_better=False, target=most, repeats=False)
+
+
 def live_row(name, size, target, ratio):
     return Row(1 if size == 256 else 2, f"live, {name}", "records/s", through_broker(size),
                through_relay(size), target=target, target_ratio=ratio)
@@ -346,6 +353,9 @@ ROWS = [
         target=1, repeats=False),
     Row(17, "CPU of the broker, live, 256 B", "us/record", broker_cpu, more_is_better=False,
         target=0.4),
+    instructions_row("live", "live, 256 B"),
+    instructions_row("journaled", "journaled, 400 B"),
+    instructions_row("replayed", "replayed, 256 B"),
     Row(18, "disk given back after a replay", "s", given_back, more_is_better=False, target=5,
         repeats=False),
     Row(19, "disk written while live", "KiB/s", idle_disk, more_is_better=False, target=16,
