@@ -33,7 +33,9 @@ struct Parsed {
   JournalStatusOptions journal_status;
   JournalOptions journal_check;
   JournalRepairOptions journal_repair;
+  JournalLedgerOptions ledger;
   JournalCatOptions cat;
+  JournalExportOptions export_;
   PublishOptions publish;
   std::function<int(const Context&)> action;
 };
@@ -227,13 +229,42 @@ class Builder {
     auto* cat_command = command(*journal, "cat", "Write journaled records to standard output",
                                 [&cat](const Context& c) { return journal_cat(cat, c); });
     cat_command->add_option("stream", cat.stream, "The stream")->required()->type_name("");
-    cat_command->add_option("--from", cat.from, "The first record, as EPOCH/SEQUENCE")
+    add_records(cat_command, cat);
+    auto& export_options = parsed_.export_;
+    auto* export_command = command(
+        *journal, "export",
+        "Write journaled records to a file, which appears when all of it is there; the journal\n"
+        "stays as it is. Positions must be held (exit code 1 if any record between is damaged)",
+        [&export_options](const Context& c) { return journal_export(export_options, c); });
+    add_stream(export_command, export_options.stream)->required();
+    add_records(export_command, export_options);
+    export_command
+        ->add_option("--output,-o", export_options.output, "The file to make; - is standard output")
+        ->capture_default_str()
+        ->type_name("FILE");
+    export_command->add_flag("--force", export_options.force, "Replace the file if it exists");
+    auto& ledger = parsed_.ledger;
+    auto* ledger_command =
+        command(*journal, "ledger", "Show which records of a stream did not reach a sink, and why",
+                [&ledger](const Context& c) { return journal_ledger(ledger, c); });
+    add_stream(ledger_command, ledger.stream)->required();
+    ledger_command->add_option("--count", ledger.count, "Only so many of the newest entries")
+        ->type_name("N");
+    add_data_dir(ledger_command, ledger);
+  }
+
+  static CLI::Option* add_stream(CLI::App* command, std::string& out) {
+    return command->add_option("--stream", out, "The stream")->type_name("NAME");
+  }
+
+  static void add_records(CLI::App* command, JournalCatOptions& out) {
+    command->add_option("--from", out.from, "The first record, as EPOCH/SEQUENCE")
         ->type_name("POSITION");
-    cat_command->add_option("--to", cat.to, "The last record, as EPOCH/SEQUENCE")
+    command->add_option("--to", out.to, "The last record, as EPOCH/SEQUENCE")
         ->type_name("POSITION");
-    cat_command->add_option("--count", cat.count, "At most so many records")->type_name("N");
-    add_framing(cat_command, cat.framing);
-    add_data_dir(cat_command, cat);
+    command->add_option("--count", out.count, "At most so many records")->type_name("N");
+    add_framing(command, out.framing);
+    add_data_dir(command, out);
   }
 
   static void add_framing(CLI::App* command, std::string& out) {
@@ -258,7 +289,7 @@ class Builder {
                      "The broker's ingress: tcp://HOST:PORT or unix://PATH")
         ->required()
         ->type_name("ADDRESS");
-    added->add_option("--stream", options.stream, "The stream")->required()->type_name("NAME");
+    add_stream(added, options.stream)->required();
     added->add_option("--file", options.file, "Where records come from; - is standard input")
         ->capture_default_str()
         ->type_name("FILE");

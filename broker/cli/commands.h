@@ -52,12 +52,20 @@ struct JournalRepairOptions : JournalOptions {
 struct JournalStatusOptions : JournalOptions {
   std::uint64_t ledger = 10;  // newest entries to show
 };
+struct JournalLedgerOptions : JournalOptions {
+  std::string stream;
+  std::uint64_t count = 0;  // the newest; 0: all
+};
 struct JournalCatOptions : JournalOptions {
   std::string stream;
   std::string from;
   std::string to;
   std::uint64_t count = 0;  // 0: all
   std::string framing = "lines";
+};
+struct JournalExportOptions : JournalCatOptions {
+  std::string output = "-";
+  bool force = false;
 };
 struct PublishOptions {
   std::string connect;
@@ -84,7 +92,9 @@ int sink_reset(const SinkOptions& options, const Context& context);
 int journal_status(const JournalStatusOptions& options, const Context& context);
 int journal_check(const JournalOptions& options, const Context& context);
 int journal_repair(const JournalRepairOptions& options, const Context& context);
+int journal_ledger(const JournalLedgerOptions& options, const Context& context);
 int journal_cat(const JournalCatOptions& options, const Context& context);
+int journal_export(const JournalExportOptions& options, const Context& context);
 int publish(const PublishOptions& options, const Context& context);
 
 }  // namespace spillway::cli

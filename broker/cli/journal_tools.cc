@@ -1,16 +1,12 @@
-// journal status and cat: a read-only look at a data directory, broker running or not.
-#include <boost/json.hpp>
-#include <memory>
-#include <optional>
-#include <ostream>
+// journal status and ledger: a read-only look at a data directory, broker running or not.
+#include "broker/cli/journal_tools.h"
 
-#include "broker/cli/commands.h"
-#include "broker/cli/record_text.h"
-#include "broker/cli/remote.h"
+#include <algorithm>
+#include <boost/json.hpp>
+#include <optional>
+#include <utility>
+
 #include "broker/cli/text.h"
-#include "broker/config/units.h"
-#include "journal/inspect.h"
-#include "wire/record.h"
 
 namespace spillway::cli {
 namespace {
@@ -18,14 +14,6 @@ namespace {
 namespace json = boost::json;
 using journal::BlockInfo;
 using journal::Inspector;
-
-Outcome<std::unique_ptr<Inspector>> open(const JournalOptions& options) {
-  const auto place = find_journal(options);
-  if (!place) return place.error();
-  auto inspector = Inspector::open(place->data_dir);
-  if (!inspector) return Failure{inspector.error().message};
-  return std::move(*inspector);
-}
 
 struct Ends {
   std::optional<Position> first;
@@ -75,97 +63,32 @@ std::string entry_text(const journal::LedgerEntry& entry) {
   return out + (entry.text.empty() ? "" : ": " + entry.text) + "\n";
 }
 
-// Whether `stream` exists in the store: nothing else tells a typing error from an empty stream.
-bool has_stream(const Inspector& inspector, const std::string& stream) {
-  for (const auto& recovered : inspector.streams()) {
-    if (recovered.stream == stream) return true;
-  }
-  return false;
-}
-
-// Writes records one after the other until a bound is reached.
-class Cat {
- public:
-  Cat(const JournalCatOptions& options, std::optional<Position> from, std::optional<Position> to,
-      const Context& context)
-      : options_(options), from_(from), to_(to), context_(context) {}
-
-  bool block(const BlockInfo& info) {
-    if (!info.intact) {
-      damaged_ = true;
-      context_.output.err << "spillway: a damaged block begins at offset " << info.first
-                          << "; its records are left out\n";
-      return true;
-    }
-    const auto& block = *info.block;
-    if (from_ && block.last_position() < *from_) return true;
-    if (to_ && *to_ < block.position) return false;
-    if (block.skip) return skip(block);
-    wire::RecordReader reader(block.records, block.position);
-    for (wire::RecordView record; reader.next(record);) {
-      if (from_ && record.position < *from_) continue;
-      if ((to_ && *to_ < record.position) || (options_.count != 0 && written_ == options_.count)) {
-        return false;
-      }
-      ++written_;
-      write(record);
-    }
-    return static_cast<bool>(context_.output.out);
-  }
-  bool damaged() const { return damaged_; }
-
- private:
-  bool skip(const Block& block) {
-    if (context_.json) {
-      context_.output.out << json::serialize(
-                                 json::object{{"skip", name_of(*block.skip)},
-                                              {"first", to_string(block.position)},
-                                              {"last", to_string(block.last_position())}})
-                          << "\n";
-    }
-    return true;
-  }
-
-  void write(const wire::RecordView& record) {
-    auto& out = context_.output.out;
-    if (context_.json) {
-      out << json::serialize(record_json(record)) << "\n";
-      return;
-    }
-    const auto payload = as_text(record.payload);
-    if (options_.framing == "lines") {
-      out << payload;
-      if (record.completes()) out << '\n';
-    } else if (record.completes() && parts_.empty()) {
-      write_prefixed(payload);
-    } else {  // the length of a record in parts is known at its end
-      parts_ += payload;
-      if (!record.completes()) return;
-      write_prefixed(parts_);
-      parts_.clear();
-    }
-  }
-  void write_prefixed(std::string_view payload) {
-    const auto size = static_cast<std::uint32_t>(payload.size());
-    for (int shift = 0; shift < 32; shift += 8) {
-      context_.output.out.put(static_cast<char>((size >> shift) & 0xff));
-    }
-    context_.output.out << payload;
-  }
-
-  const JournalCatOptions& options_;
-  std::optional<Position> from_;
-  std::optional<Position> to_;
-  const Context& context_;
-  std::uint64_t written_ = 0;
-  std::string parts_;
-  bool damaged_ = false;
-};
-
 }  // namespace
 
+Outcome<std::unique_ptr<Inspector>> open_journal(const JournalOptions& options) {
+  const auto place = find_journal(options);
+  if (!place) return place.error();
+  auto inspector = Inspector::open(place->data_dir);
+  if (!inspector) return Failure{inspector.error().message};
+  return std::move(*inspector);
+}
+
+const journal::Recovered* find_stream(const Inspector& inspector, const std::string& name) {
+  const auto found = std::ranges::find(inspector.streams(), name, &journal::Recovered::stream);
+  return found == inspector.streams().end() ? nullptr : &*found;
+}
+
+std::string no_such_stream(const Inspector& inspector, const std::string& name) {
+  std::string names;
+  for (const auto& stream : inspector.streams()) {
+    names += (names.empty() ? "" : ", ") + stream.stream;
+  }
+  return "the journal has no stream \"" + name + "\"" +
+         (names.empty() ? "; it has none" : "; it has " + names);
+}
+
 int journal_status(const JournalStatusOptions& options, const Context& context) {
-  const auto opened = open(options);
+  const auto opened = open_journal(options);
   if (!opened) return context.fail(opened.error().message, opened.error().code);
   auto& inspector = **opened;
   json::array streams;
@@ -209,25 +132,25 @@ int journal_status(const JournalStatusOptions& options, const Context& context) 
   return damaged ? kFailed : kOk;
 }
 
-int journal_cat(const JournalCatOptions& options, const Context& context) {
-  std::optional<Position> bounds[2];
-  const std::string* texts[2] = {&options.from, &options.to};
-  for (int i = 0; i < 2; ++i) {
-    if (texts[i]->empty()) continue;
-    bounds[i] = parse_position(*texts[i]);
-    if (!bounds[i]) return context.fail("\"" + *texts[i] + "\" is not EPOCH/SEQUENCE", kUsage);
-  }
-  const auto opened = open(options);
+int journal_ledger(const JournalLedgerOptions& options, const Context& context) {
+  const auto opened = open_journal(options);
   if (!opened) return context.fail(opened.error().message, opened.error().code);
   auto& inspector = **opened;
-  if (!has_stream(inspector, options.stream)) {
-    return context.fail("the journal has no stream \"" + options.stream + "\"");
+  const auto* stream = find_stream(inspector, options.stream);
+  if (stream == nullptr) return context.fail(no_such_stream(inspector, options.stream));
+  const auto ledger = inspector.ledger(
+      stream->stream,
+      options.count == 0 ? journal::kMaxLedgerEntries : static_cast<std::size_t>(options.count));
+  if (!ledger) return context.fail(ledger.error().message);
+  json::array entries;
+  std::string text;
+  for (const auto& entry : *ledger) {
+    entries.push_back(entry_json(entry));
+    text += entry_text(entry);
   }
-  Cat cat(options, bounds[0], bounds[1], context);
-  const auto error = inspector.for_each_block(
-      options.stream, 0, [&cat](const BlockInfo& info) { return cat.block(info); });
-  if (error) return context.fail(error->message);
-  return cat.damaged() ? kFailed : kOk;
+  if (ledger->empty()) text = "all that was acknowledged was delivered, or still waits\n";
+  context.print({{"ok", true}, {"stream", stream->stream}, {"ledger", std::move(entries)}}, text);
+  return kOk;
 }
 
 }  // namespace spillway::cli

@@ -53,7 +53,6 @@ class JournalTools : public testing::Test {
     rest.part = 1;
     rest.last_part = true;
     journal::Commit commit;
-    commit.stream = "s";
     commit.append = {
         block_of(1, {7, 1}, {record("one"), record("two"), part, rest, record("\xff\xfe")}),
         block_of(6, {9, 1}, {record("new")})};
@@ -66,7 +65,11 @@ class JournalTools : public testing::Test {
     entry.reason = LossReason::limit;
     entry.time_ms = 1'700'000'000'000;
     commit.ledger = {entry};
+    put(std::move(commit));
+  }
 
+  void put(journal::Commit commit) {
+    commit.stream = "s";
     journal::Options options;
     options.data_dir = data_;
     options.streams = {"s"};
@@ -100,6 +103,19 @@ class JournalTools : public testing::Test {
       return done;
     };
     return run_command(arguments, backend);
+  }
+  std::string exported() const {
+    std::ifstream file(folder_.path() / "exported", std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  Ran export_to_file(std::vector<std::string> arguments = {}) {
+    arguments.insert(arguments.begin(), {"export", "--stream", "s", "--output",
+                                         (folder_.path() / "exported").string()});
+    return journal(arguments);
+  }
+  std::size_t files() const {
+    return static_cast<std::size_t>(
+        std::distance(std::filesystem::directory_iterator(folder_.path()), {}));
   }
   void find_damage() {
     report_.findings = {{"hole", "s", "7/2 to 7/3 (2 records) are missing or damaged"}};
@@ -197,6 +213,124 @@ TEST_F(JournalTools, cat_as_json_writes_one_record_a_line) {
   EXPECT_EQ(records[4].at("payload_base64").as_string(), "//4=");
 }
 
+TEST_F(JournalTools, a_range_that_ends_before_it_begins_is_refused) {
+  const auto ran = journal({"cat", "s", "--from", "9/1", "--to", "7/2"});
+  EXPECT_EQ(ran.code, kUsage);
+  EXPECT_THAT(ran.err, HasSubstr("--from 9/1 is later than --to 7/2"));
+}
+
+TEST_F(JournalTools, a_payload_that_is_no_line_is_named_and_needs_lengths) {
+  journal::Commit commit;
+  commit.append = {block_of(7, {9, 2}, {record("two\nlines"), record("after")})};
+  put(std::move(commit));
+  const auto cat = journal({"cat", "s"});
+  EXPECT_EQ(cat.code, kFailed);
+  EXPECT_THAT(cat.err, AllOf(HasSubstr("the record at 9/2 contains a newline"),
+                             HasSubstr("--framing length_prefixed")));
+  const auto refused = export_to_file();
+  EXPECT_EQ(refused.code, kFailed);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("9/2"), HasSubstr("nothing was written")));
+  EXPECT_EQ(files(), 1u);
+  EXPECT_EQ(export_to_file({"--framing", "length_prefixed", "--from", "9/1"}).code, kOk);
+  EXPECT_EQ(exported(), std::string("\3\0\0\0new\x9\0\0\0two\nlines\5\0\0\0after", 7 + 13 + 9));
+}
+
+TEST_F(JournalTools, export_writes_what_cat_shows) {
+  EXPECT_EQ(journal({"export", "--stream", "s"}).out, "one\ntwo\nthree\n\xff\xfe\nnew\n");
+  EXPECT_EQ(journal({"export", "--stream", "s", "--from", "7/2", "--to", "7/4"}).out,
+            "two\nthree\n");
+  const auto ran = export_to_file();
+  EXPECT_EQ(ran.code, kOk) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("wrote 5 records, 7/1 to 9/1, to "));
+  EXPECT_EQ(exported(), "one\ntwo\nthree\n\xff\xfe\nnew\n");
+}
+
+TEST_F(JournalTools, export_replaces_a_file_only_when_it_is_told_to) {
+  folder_.write("exported", "old");
+  const auto refused = export_to_file();
+  EXPECT_EQ(refused.code, kFailed);
+  EXPECT_THAT(refused.err, HasSubstr("--force"));
+  EXPECT_EQ(exported(), "old");
+  const auto said = json::parse(export_to_file({"--force", "--to", "7/2", "--json"}).out);
+  EXPECT_EQ(exported(), "one\ntwo\n");
+  EXPECT_EQ(said.at("records").to_number<int>(), 2);
+  EXPECT_EQ(said.at("last").as_string(), "7/2");
+  EXPECT_TRUE(said.at("missing").as_array().empty());
+  EXPECT_EQ(files(), 2u);
+  EXPECT_EQ(journal({"export", "--stream", "s", "--json"}).code, kUsage);
+  EXPECT_EQ(journal({"export", "--stream", "s", "--output", "/nonexistent/file"}).code, kFailed);
+}
+
+TEST_F(JournalTools, export_of_positions_that_are_not_held_says_what_is) {
+  const auto why = [this](const std::string& option, const std::string& position) {
+    const auto ran = journal({"export", "--stream", "s", option, position});
+    EXPECT_EQ(ran.code, kUsage);
+    EXPECT_EQ(ran.out, "");
+    return ran.err;
+  };
+  const std::string held = "the journal holds 7/1 to 7/5, 9/1 to 9/1";
+  EXPECT_THAT(why("--from", "8/1"), AllOf(HasSubstr("there is no epoch 8"), HasSubstr(held)));
+  EXPECT_THAT(why("--from", "6/3"), AllOf(HasSubstr("it was trimmed"), HasSubstr(held)));
+  EXPECT_THAT(why("--to", "7/6"), AllOf(HasSubstr("its epoch ends before"), HasSubstr(held)));
+  EXPECT_THAT(why("--to", "9/2"), AllOf(HasSubstr("its epoch ends before"), HasSubstr(held)));
+  EXPECT_THAT(why("--to", "10/1"), AllOf(HasSubstr("there is no epoch 10"), HasSubstr(held)));
+  journal::Commit trim;
+  trim.watermark = 5;
+  put(std::move(trim));
+  EXPECT_THAT(why("--from", "7/2"),
+              AllOf(HasSubstr("it was trimmed"), HasSubstr("the journal holds 9/1 to 9/1")));
+  EXPECT_EQ(journal({"export", "--stream", "s"}).out, "new\n");
+  trim.watermark = 6;
+  put(std::move(trim));
+  EXPECT_THAT(why("--from", "9/1"), HasSubstr("which holds no records"));
+  EXPECT_EQ(journal({"export", "--stream", "s"}).code, kOk);
+}
+
+TEST_F(JournalTools, a_record_that_is_only_half_in_the_range_is_left_out_and_noted) {
+  const auto behind = journal({"export", "--stream", "s", "--from", "7/4", "--to", "7/5"});
+  EXPECT_EQ(behind.out, "\xff\xfe\n");
+  EXPECT_THAT(behind.err, HasSubstr("1 record in parts"));
+  EXPECT_EQ(journal({"export", "--stream", "s", "--from", "7/2", "--to", "7/3"}).out, "two\n");
+}
+
+TEST_F(JournalTools, records_that_are_lost_are_said_to_be) {
+  journal::Commit commit;
+  commit.append = {block_of(7, {9, 2}, {record("last")})};
+  put(std::move(commit));
+  for (const auto& entry : std::filesystem::directory_iterator(data_ / "journal")) {
+    if (entry.path().extension() == ".log") std::filesystem::resize_file(entry.path(), 0);
+  }
+  const auto ran = export_to_file();
+  EXPECT_EQ(ran.code, kFailed);
+  EXPECT_THAT(ran.err, HasSubstr("stream s: "));
+  EXPECT_EQ(files(), 2u);
+  const auto said = json::parse(export_to_file({"--json", "--force"}).out);
+  EXPECT_FALSE(said.at("ok").as_bool());
+  EXPECT_EQ(said.at("missing").as_array().size(), 1u);
+}
+
+TEST_F(JournalTools, ledger_shows_what_was_not_delivered) {
+  const auto ran = journal({"ledger", "--stream", "s"});
+  EXPECT_EQ(ran.code, kOk);
+  EXPECT_THAT(ran.out, HasSubstr("not delivered: 5/1 to 5/9, 9 records, limit, sink copy"));
+  journal::Commit commit;
+  journal::LedgerEntry entry;
+  entry.id = 2;
+  entry.first = entry.last = {7, 1};
+  entry.count = 1;
+  commit.ledger = {entry};
+  put(std::move(commit));
+  const auto said = json::parse(journal({"ledger", "--stream", "s", "--json"}).out);
+  EXPECT_EQ(said.at("stream").as_string(), "s");
+  ASSERT_EQ(said.at("ledger").as_array().size(), 2u);
+  EXPECT_EQ(said.at("ledger").at(0).at("first").as_string(), "7/1");
+  EXPECT_EQ(said.at("ledger").at(1).at("count").to_number<int>(), 9);
+  const auto newest =
+      json::parse(journal({"ledger", "--stream", "s", "--count", "1", "--json"}).out);
+  EXPECT_EQ(newest.at("ledger").as_array().size(), 1u);
+  EXPECT_THAT(journal({"ledger", "--stream", "t"}).err, HasSubstr("it has s"));
+}
+
 TEST_F(JournalTools, a_stream_or_folder_that_is_not_there_fails) {
   EXPECT_EQ(journal({"cat", "other"}).code, kFailed);
   EXPECT_EQ(run_command({"journal", "status", "--data-dir", "/nonexistent"}).code, kFailed);
@@ -215,6 +349,8 @@ TEST_F(JournalTools, looking_changes_nothing) {
   journal({"status"});
   journal({"check"});
   journal({"cat", "s"});
+  journal({"export", "--stream", "s"});
+  journal({"ledger", "--stream", "s"});
   look(after);
   EXPECT_EQ(before, after);
 }

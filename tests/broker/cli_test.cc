@@ -150,7 +150,8 @@ TEST_F(Cli, a_command_that_is_not_there_names_the_nearest_one) {
   EXPECT_EQ(run({"statsu"}).err,
             "spillway: \"statsu\" is not a command, did you mean \"status\"?\n");
   EXPECT_THAT(run({"sink", "paus", "s/k"}).err, HasSubstr("did you mean \"pause\"?"));
-  EXPECT_THAT(run({"journal", "zzzzzzzzz"}).err, HasSubstr("(one of status check repair cat)"));
+  EXPECT_THAT(run({"journal", "zzzzzzzzz"}).err,
+              HasSubstr("(one of status check repair cat export ledger)"));
 }
 
 TEST_F(Cli, wrong_arguments_are_json_too_if_json_is_asked_for) {
