@@ -248,6 +248,11 @@ void Producer::on_frame_out(std::uint64_t id) {
 
 void Producer::on_welcome(const Reply& reply) {
   const bool first_life = script_.epochs().empty();
+  if (!fresh_ && !plan_.relay && !first_life && world_.lost_something()) {
+    // A store that went back to before an epoch in which it published ends the client.
+    const std::uint64_t newest = script_.epochs().back().number;
+    if (reply.held.epoch < newest && script_.known({newest, 1}) != nullptr) return forget();
+  }
   if (!script_.knows(reply.held.epoch)) {
     require(!plan_.relay, "Welcome names an epoch that the relay did not:", reply.held);
     require(reply.held.sequence == 0, "Welcome holds records of an unknown epoch:", reply.held);
