@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <utility>
 
+#include "broker/config/units.h"
 #include "broker/state_codec.h"
 #include "broker/stream.h"
 #include "journal/inspect.h"
@@ -20,6 +23,9 @@ namespace {
 using recovery::DurableState;
 using recovery::passed;
 using recovery::SinkState;
+
+// So many are deleted at once.
+constexpr std::size_t kPurgeLetters = 10'000;
 
 bool has_journal(const config::Config& config) {
   std::error_code ignored;
@@ -91,9 +97,8 @@ class Edit {
     return last - first + 1;
   }
 
-  std::optional<Error> commit() {
+  std::optional<Error> commit(journal::Commit commit = {}) {
     ++state.revision;
-    journal::Commit commit;
     commit.stream = recovered.stream;
     commit.generation = recovered.generation;
     commit.state = encode_state(state);
@@ -102,8 +107,21 @@ class Edit {
     auto outcome = promise.get_future();
     journal_->commit(std::move(commit),
                      [&promise](journal::Outcome result) { promise.set_value(result); });
-    if (outcome.get() == journal::Outcome::ok) return std::nullopt;
+    switch (outcome.get()) {
+      case journal::Outcome::ok: return std::nullopt;
+      case journal::Outcome::disk_bound:
+      case journal::Outcome::min_free:
+        return Error{"the change was not written: there is no room for it on the disk"};
+      case journal::Outcome::failed: break;
+    }
     return Error{"the change was not written: " + journal_->stats().last_error};
+  }
+
+  std::optional<Error> dead_letters(const std::function<void(const journal::DeadLetter&)>& visit) {
+    return journal_->dead_letters(recovered.stream, [&visit](const journal::DeadLetter& letter) {
+      visit(letter);
+      return true;
+    });
   }
 
   journal::Recovered recovered;
@@ -201,7 +219,16 @@ Result<std::string> rename_sink(const config::Config& config, const std::string&
     return Error{"stream " + stream + " has a sink " + new_name + " already"};
   }
   stored->name = new_name;
-  if (const auto error = (*edit)->commit()) return *error;
+  // They count against its dead_letter_bytes, and are found under its name.
+  journal::Commit commit;
+  const auto failed = (*edit)->dead_letters([&](const journal::DeadLetter& letter) {
+    if (letter.record == nullptr || letter.sink != sink) return;
+    commit.purged.push_back(letter.number);
+    commit.dead_letters.push_back(letter);
+    commit.dead_letters.back().sink = new_name;
+  });
+  if (failed) return *failed;
+  if (const auto error = (*edit)->commit(std::move(commit))) return *error;
   return done("sink " + sink + " of stream " + stream + " is now " + new_name +
               "; 0 records were let go");
 }
@@ -249,6 +276,52 @@ Result<std::string> reset_sink(const config::Config& config, const std::string& 
   return done("sink " + sink + " of stream " + stream + " goes on after " +
               to_string(recovery::EpochTable(state.epochs).position_of(target)) + "; " +
               std::to_string(count) + " records were let go");
+}
+
+Result<std::string> purge_dead_letters(const config::Config& config, const std::string& stream,
+                                       const std::string& sink, std::optional<Position> position) {
+  auto edit = Edit::open(config, stream);
+  if (!edit) return edit.error();
+  struct Letter {
+    std::uint64_t number;
+    std::uint64_t bytes;
+  };
+  std::map<std::string, std::vector<Letter>> going;  // by sink; damaged ones are of none
+  std::uint64_t count = 0;
+  std::uint64_t bytes = 0;
+  const auto failed = (*edit)->dead_letters([&](const journal::DeadLetter& letter) {
+    const bool intact = letter.record != nullptr;
+    if (!sink.empty() && letter.sink != sink) return;
+    if (position && (!intact || letter.record->position != *position)) return;
+    going[letter.sink].push_back({letter.number, intact ? letter.record->bytes() : 0});
+    ++count;
+    bytes += going[letter.sink].back().bytes;
+  });
+  if (failed) return *failed;
+  if (count == 0) {
+    return Error{"stream " + stream + " has no dead letters" +
+                 (sink.empty() ? "" : " of sink " + sink) +
+                 (position ? " at " + to_string(*position) : "") + "; nothing was purged"};
+  }
+  std::string text = std::to_string(count) + (count == 1 ? " dead letter" : " dead letters") +
+                     " of stream " + stream + " purged, " + config::format_bytes(bytes);
+  for (const auto& [name, letters] : going) {
+    SinkState* const stored = (*edit)->find(name);
+    if (stored != nullptr && stored->parked.starts_with(recovery::kDeadLettersFull)) {
+      stored->parked.clear();
+      text += "; sink " + name + " was parked for want of room, and goes on at the next start";
+    }
+    for (std::size_t begin = 0; begin < letters.size(); begin += kPurgeLetters) {
+      journal::Commit commit;
+      for (std::size_t i = begin; i < std::min(letters.size(), begin + kPurgeLetters); ++i) {
+        commit.purged.push_back(letters[i].number);
+        if (stored == nullptr) continue;
+        stored->dead_letter_bytes -= std::min(stored->dead_letter_bytes, letters[i].bytes);
+      }
+      if (const auto error = (*edit)->commit(std::move(commit))) return *error;
+    }
+  }
+  return done(std::move(text));
 }
 
 }  // namespace spillway::broker::offline

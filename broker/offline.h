@@ -43,4 +43,9 @@ Result<std::string> reset_sink(const config::Config& config, const std::string& 
                                const std::string& sink, std::optional<Position> from,
                                bool accept_drop);
 
+// Deletes the dead letters of `stream` for good: those of `sink` and at `position`, if these are
+// said. A sink that was parked for want of room for them goes on at the next start.
+Result<std::string> purge_dead_letters(const config::Config& config, const std::string& stream,
+                                       const std::string& sink, std::optional<Position> position);
+
 }  // namespace spillway::broker::offline

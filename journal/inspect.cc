@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "journal/block_reader.h"
-#include "journal/entries.h"
+#include "journal/dead_letters.h"
 #include "journal/format.h"
 #include "journal/ledger.h"
 #include "journal/recover.h"
@@ -31,7 +31,10 @@ class StoreInspector final : public Inspector {
   Result<std::vector<LedgerEntry>> ledger(const std::string& stream, std::size_t max) override {
     return read_ledger(*store_, stream, max);
   }
-  Result<std::vector<DeadLetter>> dead_letters(const std::string& stream) override;
+  std::optional<Error> dead_letters(const std::string& stream,
+                                    const std::function<bool(const DeadLetter&)>& visit) override {
+    return visit_dead_letters(*store_, stream, visit);
+  }
   std::vector<Finding> check() override;
 
  private:
@@ -109,20 +112,6 @@ std::optional<Error> StoreInspector::for_each_block(
   }
   if (!it->status().ok()) return Error{it->status().ToString()};
   return std::nullopt;
-}
-
-Result<std::vector<DeadLetter>> StoreInspector::dead_letters(const std::string& stream) {
-  std::vector<DeadLetter> letters;
-  const std::string prefix = dead_letter_prefix(stream);
-  const std::unique_ptr<rocksdb::Iterator> it(
-      store_->db().NewIterator(rocksdb::ReadOptions(), store_->dead_letters()));
-  for (it->Seek(prefix); it->Valid() && it->key().starts_with(prefix); it->Next()) {
-    auto letter = decode_dead_letter(it->value().ToStringView());
-    if (!letter) return Error{"a dead letter of " + stream + " is damaged"};
-    letters.push_back(std::move(*letter));
-  }
-  if (!it->status().ok()) return Error{it->status().ToString()};
-  return letters;
 }
 
 std::vector<Finding> StoreInspector::check() {

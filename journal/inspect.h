@@ -50,8 +50,10 @@ class Inspector {
       const std::function<bool(const BlockInfo&)>& visit) = 0;
   // Newest first, at most `max`.
   virtual Result<std::vector<LedgerEntry>> ledger(const std::string& stream, std::size_t max) = 0;
-  // Oldest first, all of them.
-  virtual Result<std::vector<DeadLetter>> dead_letters(const std::string& stream) = 0;
+  // Oldest first, until `visit` returns false. A damaged one has nothing but its number. Returns
+  // what went wrong with the store itself.
+  virtual std::optional<Error> dead_letters(
+      const std::string& stream, const std::function<bool(const DeadLetter&)>& visit) = 0;
   // Reads every block above each watermark: checksums, contiguity, epochs and sequences, running
   // byte counts, and the end against the high-water mark. Empty: all is well.
   virtual std::vector<Finding> check() = 0;

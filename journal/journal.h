@@ -74,6 +74,7 @@ struct DeadLetter {
   BlockPtr record;  // one record, or all parts of one
   std::string reason;
   std::int64_t time_ms = 0;
+  std::uint64_t number = 0;  // in its stream, rising; given by the journal
 };
 
 // Limits refuse appends and dead letters. Whatever else is in a commit is always taken, and so are
@@ -90,7 +91,8 @@ struct Commit {
   std::optional<Offset> watermark;   // blocks that end at or before it are needed no more
   std::vector<LedgerEntry> ledger;
   std::vector<DeadLetter> dead_letters;
-  bool use_group_reserve = false;  // these records continue a group: it is for them
+  std::vector<std::uint64_t> purged;  // numbers of dead letters that are kept no longer
+  bool use_group_reserve = false;     // these records continue a group: it is for them
 };
 
 // What a store holds of one stream, at open and after each reopening.
@@ -188,6 +190,9 @@ class Journal {
   virtual void write_latch(const std::string& stream, std::string contents, LatchWritten done) = 0;
   // Newest first, at most `max`; on the calling thread.
   virtual Result<std::vector<LedgerEntry>> ledger(const std::string& stream, std::size_t max) = 0;
+  // As Inspector::dead_letters(); on the calling thread, and holds a reopening up.
+  virtual std::optional<Error> dead_letters(
+      const std::string& stream, const std::function<bool(const DeadLetter&)>& visit) = 0;
   virtual Stats stats() const = 0;
 };
 

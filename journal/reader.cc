@@ -7,6 +7,7 @@
 
 #include "base/invariant.h"
 #include "journal/block_reader.h"
+#include "journal/dead_letters.h"
 #include "journal/ledger.h"
 
 namespace spillway::journal {
@@ -90,6 +91,13 @@ Result<std::vector<LedgerEntry>> Reader::ledger(const std::string& stream, std::
   const std::shared_lock lock(shared_.store_mutex);
   if (!shared_.store) return Error{"the journal is closed after an error; try again"};
   return read_ledger(*shared_.store, stream, max);
+}
+
+std::optional<Error> Reader::dead_letters(
+    const std::string& stream, const std::function<bool(const DeadLetter&)>& visit) const {
+  const std::shared_lock lock(shared_.store_mutex);
+  if (!shared_.store) return Error{"the journal is closed after an error; try again"};
+  return visit_dead_letters(*shared_.store, stream, visit);
 }
 
 Stats Reader::stats() const {

@@ -26,6 +26,8 @@ class Reader {
               std::int64_t received_min_ms, Journal::Located done);
   // On the calling thread.
   Result<std::vector<LedgerEntry>> ledger(const std::string& stream, std::size_t max) const;
+  std::optional<Error> dead_letters(const std::string& stream,
+                                    const std::function<bool(const DeadLetter&)>& visit) const;
   Stats stats() const;
 
  private:

@@ -201,6 +201,11 @@ void RocksJournal::locate(const std::string& stream, Offset offset_min, std::uin
   reader_.locate(stream, offset_min, bytes_min, received_min_ms, std::move(done));
 }
 
+std::optional<Error> RocksJournal::dead_letters(
+    const std::string& stream, const std::function<bool(const DeadLetter&)>& visit) {
+  return reader_.dead_letters(stream, visit);
+}
+
 Result<std::vector<LedgerEntry>> RocksJournal::ledger(const std::string& stream, std::size_t max) {
   return reader_.ledger(stream, max);
 }

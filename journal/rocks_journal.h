@@ -26,6 +26,8 @@ class RocksJournal final : public Journal {
   void trim(const std::string& stream) override;
   void write_latch(const std::string& stream, std::string contents, LatchWritten done) override;
   Result<std::vector<LedgerEntry>> ledger(const std::string& stream, std::size_t max) override;
+  std::optional<Error> dead_letters(const std::string& stream,
+                                    const std::function<bool(const DeadLetter&)>& visit) override;
   Stats stats() const override;
 
  private:

@@ -274,7 +274,13 @@ void FileSalvage::take_meta_of_wal() {
       meta_.erase(known);
     }
   }
-  for (const auto& [key, letter] : wal_.dead_letters()) letters_[key] = letter;
+  for (const auto& [key, letter] : wal_.dead_letters()) {
+    if (letter) {
+      letters_[key] = *letter;
+    } else {
+      letters_.erase(key);
+    }
+  }
 }
 
 void FileSalvage::gather_streams() {

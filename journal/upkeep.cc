@@ -60,6 +60,7 @@ void Writer::work(Time now) {
     tick_at_ = now + kTick;
     flush_state();
     write_marks();
+    reclaim();
     if (!failing_) watch_disk();
     if (!failing_) flush_idle();
   }
@@ -72,7 +73,20 @@ Writer::Time Writer::next_due() const {
 }
 
 void Writer::finish() {
-  if (!shared_.damaged) write_marks();
+  if (shared_.damaged) return;
+  write_marks();
+  reclaim();
+}
+
+// A deletion is one more entry until it meets what it deletes.
+void Writer::reclaim() {
+  if (failing_ || !std::exchange(purged_, false)) return;
+  rocksdb::CompactRangeOptions options;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  // An error shows in the next write.
+  shared_.store->db()
+      .CompactRange(options, shared_.store->dead_letters(), nullptr, nullptr)
+      .PermitUncheckedError();
 }
 
 void Writer::trim(Stream& stream) {

@@ -52,7 +52,7 @@ class WalContents::Handler final : public rocksdb::WriteBatch::Handler {
   rocksdb::Status DeleteCF(std::uint32_t family, const rocksdb::Slice& key) override {
     const std::uint64_t write = write_++;
     if (family == kMeta) set(key, write, std::nullopt);
-    if (family == kDeadLetters) wal_.dead_letters_.erase(key.ToString());
+    if (family == kDeadLetters) wal_.dead_letters_[key.ToString()] = std::nullopt;
     return rocksdb::Status::OK();
   }
   void LogData(const rocksdb::Slice&) override {}

@@ -38,7 +38,10 @@ class WalContents {
   const std::vector<WalFile>& files() const { return files_; }  // by number
   const std::map<std::string, std::map<Offset, BlockPtr>>& blocks() const { return blocks_; }
   const std::map<std::string, Value>& meta() const { return meta_; }
-  const std::map<std::string, std::string>& dead_letters() const { return dead_letters_; }
+  // As last written; nothing: purged.
+  const std::map<std::string, std::optional<std::string>>& dead_letters() const {
+    return dead_letters_;
+  }
   std::uint64_t unclaimed() const { return unclaimed_; }  // blocks of no stream that is known
   std::uint64_t damaged_values() const { return damaged_values_; }
 
@@ -52,7 +55,7 @@ class WalContents {
   std::map<std::uint32_t, std::map<Offset, BlockPtr>> by_number_;
   std::map<std::string, std::map<Offset, BlockPtr>> blocks_;
   std::map<std::string, Value> meta_;
-  std::map<std::string, std::string> dead_letters_;
+  std::map<std::string, std::optional<std::string>> dead_letters_;
   std::uint64_t unclaimed_ = 0;
   std::uint64_t damaged_values_ = 0;
 };

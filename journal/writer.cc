@@ -38,6 +38,7 @@ std::uint64_t append_bytes(const Commit& commit) {
 std::uint64_t other_bytes(const Commit& commit) {
   std::uint64_t bytes = commit.state ? commit.state->size() + 64 : 0;
   for (const LedgerEntry& entry : commit.ledger) bytes += entry.text.size() + 256;
+  bytes += commit.purged.size() * 128;
   return bytes;
 }
 
@@ -46,17 +47,18 @@ std::uint64_t other_bytes(const Commit& commit) {
 Writer::Writer(Shared& shared, Journal::Events events)
     : shared_(shared),
       events_(std::move(events)),
-      bound_({shared.context.options.max_disk_bytes, shared.context.options.min_free_disk,
-              shared.context.sizing.headroom},
-             [this] { return look_at_disk(); }, [] { return steady_clock::now(); }),
+      bound_(
+          {shared.context.options.max_disk_bytes, shared.context.options.min_free_disk,
+           shared.context.sizing.headroom},
+          [this] { return look_at_disk(); }, [] { return steady_clock::now(); }),
       backoff_(shared.context.options.reopen_initial) {}
 
 std::vector<Recovered> Writer::recover() {
   std::vector<Recovered> all;
   for (const auto& [name, stream] : shared_.streams) {
-    Recovered recovered =
-        shared_.store ? recover_stream(*shared_.store, name, stream->high_water)
-                      : unreadable_stream(name, stream->high_water, shared_.damage);
+    Recovered recovered = shared_.store
+                              ? recover_stream(*shared_.store, name, stream->high_water)
+                              : unreadable_stream(name, stream->high_water, shared_.damage);
     if (shared_.damaged && shared_.store) {
       recovered.damage = shared_.damage + (recovered.damage ? "; " + *recovered.damage : "");
     }
@@ -217,6 +219,11 @@ void Writer::add_meta(const Commit& commit, Stream& stream) {
       stream.staged.next_ledger_id = entry.id + 1;
       ++stream.staged.ledger_count;
     }
+  }
+  for (const std::uint64_t number : commit.purged) {
+    batch_.Delete(shared_.store->dead_letters(),
+                  dead_letter_prefix(stream.name) + std::string(view(key_of(number))));
+    purged_ = true;
   }
   for (const DeadLetter& letter : commit.dead_letters) {
     const Key key = key_of(stream.staged.next_dead_letter++);

@@ -58,6 +58,7 @@ class Writer {
   void trim(Stream& stream);
   void squeeze();
   void limit_ledger(Stream& stream);
+  void reclaim();
   void write_marks();
   void watch_disk();
   void flush_idle();
@@ -82,6 +83,7 @@ class Writer {
   Time squeezed_at_{};
   Offset ends_at_tick_ = 0;  // of all streams, added up
   bool trims_due_ = false;
+  bool purged_ = false;  // dead letters whose space was not given back yet
   bool have_ballast_ = false;
   Outcome answer_ = Outcome::ok;
 };

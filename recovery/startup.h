@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 
 #include "base/position.h"
 #include "base/result.h"
@@ -16,6 +17,9 @@ namespace spillway::recovery {
 // destination; a start_at beyond what is there.
 Result<DurableState> plan_start(const StreamPolicy& policy, std::optional<DurableState> stored,
                                 Offset journal_end);
+
+// What the reason begins with when a sink is parked because its dead letters take all they may.
+inline constexpr std::string_view kDeadLettersFull = "dead_letter_bytes is used up";
 
 // True when the stream needs nothing more of a sink: it may be forgotten.
 bool drained(const DurableState& state, const SinkState& sink, Offset journal_end);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/invariant.h"
+#include "recovery/startup.h"
 #include "recovery/stream_machine.h"
 
 namespace spillway::recovery {
@@ -143,7 +144,7 @@ void StreamMachine::on(const event::SinkRejected& e) {
       "record " + to_string(table_.position_of(e.first)) + " was refused: " + e.reason;
   if (sink.policy.on_reject == OnReject::park) return park(sink, what);
   if (state.dead_letter_bytes + e.bytes > sink.policy.dead_letter_bytes) {
-    return park(sink, "dead_letter_bytes is used up; " + what);
+    return park(sink, std::string(kDeadLettersFull) + "; " + what);
   }
   // Dead letter and cursor are one batch, durable before anything beyond is sent (D8).
   state.dead_letter_bytes += e.bytes;

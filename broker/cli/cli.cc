@@ -36,6 +36,8 @@ struct Parsed {
   JournalLedgerOptions ledger;
   JournalCatOptions cat;
   JournalExportOptions export_;
+  DeadLetterOptions letters;
+  DeadLetterReplayOptions replay;
   PublishOptions publish;
   std::function<int(const Context&)> action;
 };
@@ -52,6 +54,7 @@ class Builder {
     build_sink();
     build_halt();
     build_journal();
+    build_dead_letters();
     build_publish();
   }
 
@@ -277,6 +280,73 @@ class Builder {
         ->type_name("");
   }
 
+  static void add_letters(CLI::App* command, DeadLetterOptions& out) {
+    add_stream(command, out.stream)->description("Only those of this stream");
+    command->add_option("--sink", out.sink, "Only those of this sink")->type_name("NAME");
+  }
+  static void add_position(CLI::App* command, DeadLetterOptions& out) {
+    command->add_option("--position", out.position, "Only the one at EPOCH/SEQUENCE")
+        ->type_name("POSITION");
+  }
+
+  void build_dead_letters() {
+    auto* letters =
+        group("dead-letters", "Records that sinks refused for good (on_reject = \"dead_letter\")");
+    auto& options = parsed_.letters;
+    auto* list = command(*letters, "list", "Show them: position, time, size, and why",
+                         [&options](const Context& c) { return dead_letters_list(options, c); });
+    add_letters(list, options);
+    add_data_dir(list, options);
+    auto* show = command(*letters, "show", "Write the payload of one to standard output",
+                         [&options](const Context& c) { return dead_letters_show(options, c); });
+    show->add_option("position", options.position, "Which, as EPOCH/SEQUENCE")
+        ->required()
+        ->type_name("");
+    add_letters(show, options);
+    add_data_dir(show, options);
+    auto& replay = parsed_.replay;
+    auto* replay_command = command(
+        *letters, "replay",
+        "Publish them as new records of another stream, with keys, types and headers. This is\n"
+        "outside of the order of the stream they come from (G2 does not hold for them): they come\n"
+        "after records that were newer. They stay dead letters; purge removes them",
+        [&replay](const Context& c) { return dead_letters_replay(replay, c); });
+    replay_command
+        ->add_option("--into", replay.into,
+                     "The stream to publish to. It has one producer at a time: one\n"
+                     "that is connected is fenced, so take a stream of its own")
+        ->required()
+        ->type_name("NAME");
+    add_producer(replay_command, replay.connect, replay.give_up_after, replay.token_file);
+    add_letters(replay_command, replay);
+    add_position(replay_command, replay);
+    add_data_dir(replay_command, replay);
+    auto* purge =
+        command(*letters, "purge",
+                "Delete those of a stream for good, and make room for others (needs --config; the\n"
+                "broker must be stopped). A sink that is parked for want of room goes on",
+                [&options](const Context& c) { return dead_letters_purge(options, c); });
+    add_letters(purge, options);
+    add_position(purge, options);
+    add_config(purge, options.config);
+  }
+
+  static void add_producer(CLI::App* command, std::string& connect, std::string& give_up_after,
+                           std::string& token_file) {
+    command
+        ->add_option("--connect", connect, "The broker's ingress: tcp://HOST:PORT or unix://PATH")
+        ->required()
+        ->type_name("ADDRESS");
+    command
+        ->add_option("--give-up-after", give_up_after,
+                     "End with an error when nothing was acknowledged for so long (default: never)")
+        ->type_name("DURATION");
+    command
+        ->add_option("--token-file", token_file,
+                     "The token to present, in the first line of a file")
+        ->type_name("FILE");
+  }
+
   void build_publish() {
     auto& options = parsed_.publish;
     auto* added = command(
@@ -284,11 +354,7 @@ class Builder {
         "Read records from a file or standard input, publish them, and end when the broker has\n"
         "acknowledged them all (exit code 3 if it gave up on a halted stream)",
         [&options](const Context& c) { return publish(options, c); });
-    added
-        ->add_option("--connect", options.connect,
-                     "The broker's ingress: tcp://HOST:PORT or unix://PATH")
-        ->required()
-        ->type_name("ADDRESS");
+    add_producer(added, options.connect, options.give_up_after, options.token_file);
     add_stream(added, options.stream)->required();
     added->add_option("--file", options.file, "Where records come from; - is standard input")
         ->capture_default_str()
@@ -298,14 +364,6 @@ class Builder {
                     "Record i of the input is sequence i of the stream's epoch: what the stream\n"
                     "holds is skipped, so that the command can be killed and run again");
     added->add_option("--rate", options.rate, "At most so many records a second")->type_name("N");
-    added
-        ->add_option("--give-up-after", options.give_up_after,
-                     "End with an error when nothing was acknowledged for so long (default: never)")
-        ->type_name("DURATION");
-    added
-        ->add_option("--token-file", options.token_file,
-                     "The token to present, in the first line of a file")
-        ->type_name("FILE");
   }
 
   CLI::App& app_;

@@ -46,6 +46,7 @@ struct Backend {
   std::function<decltype(broker::offline::forget_sink)> forget_sink;
   std::function<decltype(broker::offline::rename_sink)> rename_sink;
   std::function<decltype(broker::offline::reset_sink)> reset_sink;
+  std::function<decltype(broker::offline::purge_dead_letters)> purge_dead_letters;
   std::function<decltype(broker::offline::check_journal)> check_journal;
   std::function<decltype(broker::offline::repair_journal)> repair_journal;
 };

@@ -67,6 +67,17 @@ struct JournalExportOptions : JournalCatOptions {
   std::string output = "-";
   bool force = false;
 };
+struct DeadLetterOptions : JournalOptions {
+  std::string stream;  // empty: all
+  std::string sink;    // empty: all
+  std::string position;
+};
+struct DeadLetterReplayOptions : DeadLetterOptions {
+  std::string connect;
+  std::string into;           // the stream to publish to
+  std::string give_up_after;  // a duration; empty: never
+  std::string token_file;
+};
 struct PublishOptions {
   std::string connect;
   std::string stream;
@@ -95,6 +106,10 @@ int journal_repair(const JournalRepairOptions& options, const Context& context);
 int journal_ledger(const JournalLedgerOptions& options, const Context& context);
 int journal_cat(const JournalCatOptions& options, const Context& context);
 int journal_export(const JournalExportOptions& options, const Context& context);
+int dead_letters_list(const DeadLetterOptions& options, const Context& context);
+int dead_letters_show(const DeadLetterOptions& options, const Context& context);
+int dead_letters_replay(const DeadLetterReplayOptions& options, const Context& context);
+int dead_letters_purge(const DeadLetterOptions& options, const Context& context);
 int publish(const PublishOptions& options, const Context& context);
 
 }  // namespace spillway::cli

@@ -99,8 +99,12 @@ int journal_status(const JournalStatusOptions& options, const Context& context) 
     const auto records = stream.end - std::min(stream.end, stream.watermark);
     const auto ledger = inspector.ledger(stream.stream, options.ledger);
     if (!ledger) return context.fail(ledger.error().message);
-    const auto letters = inspector.dead_letters(stream.stream);
-    if (!letters) return context.fail(letters.error().message);
+    std::uint64_t letters = 0;
+    const auto failed = inspector.dead_letters(stream.stream, [&letters](const auto&) {
+      ++letters;
+      return true;
+    });
+    if (failed) return context.fail(failed->message);
     damaged = damaged || stream.damage.has_value();
 
     json::array entries;
@@ -110,7 +114,7 @@ int journal_status(const JournalStatusOptions& options, const Context& context) 
     }
     text += "\n";
     if (stream.damage) text += "  DAMAGED: " + *stream.damage + "\n";
-    if (!letters->empty()) text += "  dead letters: " + std::to_string(letters->size()) + "\n";
+    if (letters != 0) text += "  dead letters: " + std::to_string(letters) + "\n";
     for (const auto& entry : *ledger) {
       entries.push_back(entry_json(entry));
       text += entry_text(entry);
@@ -121,7 +125,7 @@ int journal_status(const JournalStatusOptions& options, const Context& context) 
                      {"first", position_json(records != 0 ? ends.first : std::nullopt)},
                      {"last", position_json(records != 0 ? ends.last : std::nullopt)},
                      {"damage", stream.damage ? json::value(*stream.damage) : json::value(nullptr)},
-                     {"dead_letters", letters->size()},
+                     {"dead_letters", letters},
                      {"ledger", std::move(entries)}});
   }
   if (inspector.streams().empty()) text += "no stream was ever journaled\n";

@@ -24,6 +24,7 @@ int main(int argc, char** argv, RunFunction run) {
   backend.forget_sink = broker::offline::forget_sink;
   backend.rename_sink = broker::offline::rename_sink;
   backend.reset_sink = broker::offline::reset_sink;
+  backend.purge_dead_letters = broker::offline::purge_dead_letters;
   backend.check_journal = broker::offline::check_journal;
   backend.repair_journal = broker::offline::repair_journal;
   const Output output{std::cout, std::cerr, ::isatty(STDERR_FILENO) == 1};

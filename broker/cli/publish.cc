@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "broker/cli/commands.h"
+#include "broker/cli/producer.h"
 #include "broker/cli/record_source.h"
 #include "broker/cli/tally.h"
 #include "broker/config/units.h"
@@ -104,9 +105,9 @@ void Publisher::show_progress() {
 }
 
 std::optional<Stop> Publisher::set_up() {
-  client::Options options;
-  options.connect = options_.connect;
-  options.stream = options_.stream;
+  auto made = client_options(options_.connect, options_.stream, options_.token_file);
+  if (!made) return Stop{made.error().message, made.error().code};
+  client::Options options = std::move(*made);
   options.resumes = options_.resume;
   options.agent = "spillway publish";
   part_bytes_ = options.part_bytes;
@@ -115,31 +116,15 @@ std::optional<Stop> Publisher::set_up() {
     if (!parsed) return Stop{"--give-up-after: " + parsed.error().message, kUsage};
     give_up_ = *parsed;
   }
-  if (!options_.token_file.empty()) {
-    const auto tokens = config::read_tokens(options_.token_file);
-    if (!tokens) return Stop{tokens.error().message, kUsage};
-    options.token = tokens->front();
-  }
   auto source = RecordSource::open(options_.file, options_.framing == "lines"
                                                       ? RecordSource::Framing::lines
                                                       : RecordSource::Framing::length_prefixed);
   if (!source) return Stop{source.error().message};
   source_.emplace(std::move(*source));
 
-  client::Events events;
+  auto events = announcements([this](const std::string& line) { say(line); });
   events.on_acknowledged = [this](Position safe) { tally_.acknowledged(safe); };
   events.on_epoch = [this](const client::EpochChange& change) { tally_.renumbered(change); };
-  events.on_halt = [this](const std::vector<client::HaltCause>& causes) {
-    for (const auto& cause : causes) {
-      say("the stream is halted: " + cause.kind +
-          (cause.sink.empty() ? "" : " of sink " + cause.sink) +
-          (cause.text.empty() ? "" : ": " + cause.text));
-    }
-  };
-  events.on_resume = [this] { say("the stream goes on"); };
-  events.on_state = [this](client::State state, const std::string& why) {
-    if (state == client::State::connecting && !why.empty()) say("connecting again: " + why);
-  };
   auto client = Client::create(std::move(options), std::move(events));
   if (!client) return Stop{client.error().message, kUsage};
   client_ = std::move(*client);

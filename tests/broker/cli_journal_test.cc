@@ -331,6 +331,36 @@ TEST_F(JournalTools, ledger_shows_what_was_not_delivered) {
   EXPECT_THAT(journal({"ledger", "--stream", "t"}).err, HasSubstr("it has s"));
 }
 
+TEST_F(JournalTools, a_dead_letter_in_parts_is_shown_as_one_payload) {
+  auto part = record("th");
+  part.part = 0;
+  part.type = "number";
+  auto rest = record("ree");
+  rest.part = 1;
+  rest.last_part = true;
+  journal::Commit commit;
+  commit.dead_letters = {
+      {"copy", block_of(3, {7, 3}, {part, rest}), "too\nlong", 1'700'000'000'000}};
+  put(std::move(commit));
+  const auto letters = [this](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "dead-letters");
+    arguments.insert(arguments.end(), {"--data-dir", data_.string()});
+    return run_command(arguments);
+  };
+  EXPECT_THAT(letters({"list"}).out, HasSubstr("copy  7/3       2023-11-14 22:13:20Z"));
+  EXPECT_THAT(letters({"list"}).out, HasSubstr("too long"));
+  EXPECT_EQ(letters({"list", "--sink", "other"}).out, "there are no dead letters\n");
+  EXPECT_EQ(letters({"list", "--stream", "t"}).code, kFailed);
+  EXPECT_EQ(letters({"show", "7/3"}).out, "three");
+  EXPECT_EQ(letters({"show", "7"}).code, kUsage);
+  EXPECT_EQ(letters({"show", "7/4"}).code, kFailed);
+  const auto said = json::parse(letters({"show", "7/3", "--json"}).out);
+  EXPECT_EQ(said.at("record").at("payload").as_string(), "three");
+  EXPECT_EQ(said.at("record").at("type").as_string(), "number");
+  EXPECT_FALSE(said.at("record").as_object().contains("part"));
+  EXPECT_EQ(said.at("reason").as_string(), "too\nlong");
+}
+
 TEST_F(JournalTools, a_stream_or_folder_that_is_not_there_fails) {
   EXPECT_EQ(journal({"cat", "other"}).code, kFailed);
   EXPECT_EQ(run_command({"journal", "status", "--data-dir", "/nonexistent"}).code, kFailed);

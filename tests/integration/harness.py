@@ -31,7 +31,7 @@ from pathlib import Path
 
 from receiver import Receiver
 
-BIN = Path(os.environ.get("SPILLWAY_BIN", "build/release/bin"))
+BIN = Path(os.environ.get("SPILLWAY_BIN", "build/release/bin")).resolve()
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 90.0  # for any one event; a busy machine under a sanitizer takes its time
 LOOK = 0.02      # between looks at something that cannot be awaited otherwise

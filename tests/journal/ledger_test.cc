@@ -89,25 +89,5 @@ TEST(Ledger, MergesTheOldestEntriesOfASinkBeyondItsLimitAndCountsStay) {
   EXPECT_EQ(all->front().id, kMaxLedgerEntries + 500);
 }
 
-TEST(DeadLetters, AreKeptInOrderAndReadByTheInspector) {
-  TempDir dir;
-  {
-    const auto journal = open_journal(options_in(dir.path()));
-    for (Offset i = 1; i <= 3; ++i) {
-      Commit commit;
-      commit.stream = "s";
-      commit.dead_letters = {{"sink", make_block(i, 1, 100), "no " + std::to_string(i), 5}};
-      ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
-    }
-  }
-  const auto inspector = Inspector::open(dir.path());
-  ASSERT_TRUE(inspector.has_value());
-  const auto letters = (*inspector)->dead_letters("s");
-  ASSERT_TRUE(letters.has_value());
-  ASSERT_EQ(letters->size(), 3u);
-  EXPECT_EQ((*letters)[2].reason, "no 3");
-  EXPECT_TRUE(same(*(*letters)[2].record, *make_block(3, 1, 100)));
-}
-
 }  // namespace
 }  // namespace spillway::journal
