@@ -13,18 +13,18 @@ namespace {
 constexpr std::byte kBatchTag{0x1a};  // field 3 of Frame, length-delimited
 
 std::uint32_t load_length(const std::byte* bytes) {
-  return std::to_integer<std::uint32_t>(bytes[0]) |
-         std::to_integer<std::uint32_t>(bytes[1]) << 8 |
+  return std::to_integer<std::uint32_t>(bytes[0]) | std::to_integer<std::uint32_t>(bytes[1]) << 8 |
          std::to_integer<std::uint32_t>(bytes[2]) << 16 |
          std::to_integer<std::uint32_t>(bytes[3]) << 24;
 }
 
 }  // namespace
 
-FrameReader::FrameReader(std::uint64_t max_frame_bytes)
+FrameReader::FrameReader(std::uint64_t max_frame_bytes, std::size_t read_bytes)
     : max_frame_bytes_(max_frame_bytes),
-      buffer_(std::make_unique_for_overwrite<std::byte[]>(kReadBytes)),
-      capacity_(kReadBytes) {}
+      read_bytes_(read_bytes),
+      buffer_(std::make_unique_for_overwrite<std::byte[]>(read_bytes)),
+      capacity_(read_bytes) {}
 
 std::span<std::byte> FrameReader::prepare() {
   make_room();
@@ -33,13 +33,15 @@ std::span<std::byte> FrameReader::prepare() {
 
 void FrameReader::make_room() {
   const std::size_t size = end_ - begin_;
+  // Whatever is used again and again should be the same memory, and not much of it.
+  if (size == 0) begin_ = end_ = 0;
   // Once a large frame has passed, its memory is given back.
-  const bool shrink = capacity_ > kReadBytes && size < kReadBytes / 2;
+  const bool shrink = capacity_ > read_bytes_ && size < read_bytes_ / 2;
   if (!shrink && capacity_ - end_ >= capacity_ / 2) return;
   if (!shrink && size <= capacity_ / 2) {
     std::memmove(buffer_.get(), buffer_.get() + begin_, size);
   } else {
-    capacity_ = shrink ? kReadBytes : capacity_ * 2;
+    capacity_ = shrink ? read_bytes_ : capacity_ * 2;
     auto buffer = std::make_unique_for_overwrite<std::byte[]>(capacity_);
     std::memcpy(buffer.get(), buffer_.get() + begin_, size);
     buffer_ = std::move(buffer);

@@ -30,12 +30,14 @@ inline constexpr std::size_t kMaxControlBytes = std::size_t{64} << 10;
 //   while (frame = reader.next()) ...
 // Memory: a length over the limit is an error before anything is allocated for it, and the buffer
 // grows with the bytes that arrived, not with those announced: at most four times them, or
-// kReadBytes. Not thread-safe.
+// `read_bytes`, which it goes back to. Not thread-safe.
 class FrameReader {
  public:
   static constexpr std::size_t kReadBytes = std::size_t{256} << 10;
 
-  explicit FrameReader(std::uint64_t max_frame_bytes = kDefaultMaxFrameBytes);
+  // `read_bytes`: less than kReadBytes where nothing but control frames comes.
+  explicit FrameReader(std::uint64_t max_frame_bytes = kDefaultMaxFrameBytes,
+                       std::size_t read_bytes = kReadBytes);
 
   void set_max_frame_bytes(std::uint64_t max_frame_bytes) { max_frame_bytes_ = max_frame_bytes; }
 
@@ -53,6 +55,7 @@ class FrameReader {
   void make_room();
 
   std::uint64_t max_frame_bytes_;
+  std::size_t read_bytes_;
   std::unique_ptr<std::byte[]> buffer_;
   std::size_t capacity_ = 0;
   std::size_t begin_ = 0;  // of what next() has not handed out

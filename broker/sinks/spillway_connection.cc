@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kGatherBytes = std::size_t{256} << 10;  // of blocks in one write
 constexpr std::size_t kGatherFrames = 30;  // two buffers each; a system call takes 64
+constexpr std::size_t kAnswerBytes = std::size_t{1} << 10;  // read at a time; grows for a Welcome
 constexpr int kSilentIntervals = 3;
 
 template <class Causes>
@@ -46,7 +47,7 @@ SpillwayConnection::SpillwayConnection(asio::io_context& io, config::SpillwaySin
       events_(events),
       socket_(io),
       timer_(io),
-      reader_(wire::kMaxControlBytes) {
+      reader_(wire::kMaxControlBytes, kAnswerBytes) {
   headers_.reserve(kGatherFrames);
 }
 

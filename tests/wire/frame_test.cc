@@ -89,6 +89,24 @@ TEST(FrameReader, GrowsForALargeFrameAndGivesTheMemoryBack) {
   EXPECT_LE(reader.prepare().size(), FrameReader::kReadBytes);
 }
 
+TEST(FrameReader, ReadsIntoTheSameMemoryAgainOnceAllWasTaken) {
+  FrameReader reader;
+  const std::byte* const begin = reader.prepare().data();
+  for (int i = 0; i < 1000; ++i) {
+    feed(reader, frame_with(100));
+    EXPECT_TRUE(*reader.next());
+    EXPECT_EQ(reader.prepare().data(), begin);
+  }
+}
+
+TEST(FrameReader, GoesBackToTheSizeThatItWasGiven) {
+  FrameReader reader(std::uint64_t{1} << 20, 1024);
+  EXPECT_EQ(reader.prepare().size(), 1024u);
+  feed(reader, frame_with(50'000));
+  EXPECT_EQ((*reader.next().value()).size(), 50'000u);
+  EXPECT_EQ(reader.prepare().size(), 1024u);
+}
+
 TEST(Frame, ControlMessagesComeBackAsTheyWere) {
   v1::Frame frame;
   auto& hello = *frame.mutable_hello();
