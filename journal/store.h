@@ -54,7 +54,7 @@ struct StoreContext {
   std::shared_ptr<Signals> signals = std::make_shared<Signals>();
 };
 
-// Concurrency: the column-family map is changed by create_stream() only; the caller excludes that,
+// Concurrency: the column-family map is changed by create_streams() only; the caller excludes that,
 // and destruction, from everything else. The rest may be called from any thread.
 class Store {
  public:
@@ -81,7 +81,8 @@ class Store {
   rocksdb::ColumnFamilyHandle* stream(const std::string& name) const;  // null: never appended to
   std::vector<std::string> streams() const;
 
-  rocksdb::Status create_stream(const std::string& name, rocksdb::ColumnFamilyHandle*& handle);
+  // One call costs as much as there are streams already, however many it makes.
+  rocksdb::Status create_streams(const std::vector<std::string>& names);
   std::optional<std::string> get_meta(const std::string& key, rocksdb::Status& status);
   // The last number under `prefix` in `family`, 0 if there is none.
   std::uint64_t last_number(rocksdb::ColumnFamilyHandle* family, const std::string& prefix,

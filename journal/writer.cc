@@ -1,6 +1,7 @@
 #include "journal/writer.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "base/invariant.h"
@@ -98,6 +99,7 @@ void Writer::commit(std::vector<CommitRequest> requests) {
     for (const auto& [name, stream] : shared_.streams) stream->staged = stream->durable;
     while (next < requests.size() && bytes < kGroupBytes && stage_failure_.ok()) {
       CommitRequest& request = requests[next++];
+      waiting_ = std::span(requests).subspan(next);
       Stream* stream = shared_.find(request.commit.stream);
       INVARIANT(stream != nullptr);
       const Outcome outcome = stage(request.commit, *stream);
@@ -176,9 +178,16 @@ std::uint64_t Writer::reserved(const Stream* also) const {
 
 bool Writer::ensure_family(Stream& stream) {
   if (shared_.store->stream(stream.name) != nullptr) return true;
+  // Where one sink of many streams is gone, they come together, and are made together.
+  std::set<std::string> missing{stream.name};
+  for (const CommitRequest& request : waiting_) {
+    if (request.commit.append.empty()) continue;
+    if (shared_.store->stream(request.commit.stream) == nullptr) {
+      missing.insert(request.commit.stream);
+    }
+  }
   const std::unique_lock lock(shared_.store_mutex);
-  rocksdb::ColumnFamilyHandle* handle = nullptr;
-  stage_failure_ = shared_.store->create_stream(stream.name, handle);
+  stage_failure_ = shared_.store->create_streams({missing.begin(), missing.end()});
   return stage_failure_.ok();
 }
 

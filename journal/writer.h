@@ -5,6 +5,7 @@
 #include <rocksdb/write_batch.h>
 
 #include <chrono>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -71,6 +72,7 @@ class Writer {
   DiskBound bound_;
   rocksdb::WriteBatch batch_;
   std::vector<rocksdb::Slice> parts_;
+  std::span<const CommitRequest> waiting_;  // behind the one that is staged
   std::uint64_t generation_ = 0;
   rocksdb::Status stage_failure_;  // of making a column family
 

@@ -76,8 +76,8 @@ double rocksdb_writes(const Work& work) {
   journal::Store::Failure failure;
   const auto store = journal::Store::open(context, journal::Store::Mode::write, failure);
   if (!store) die("cannot open a store in " + work.dir);
-  rocksdb::ColumnFamilyHandle* stream = nullptr;
-  if (!store->create_stream("s", stream).ok()) die("cannot make a stream");
+  if (!store->create_streams({"s"}).ok()) die("cannot make a stream");
+  rocksdb::ColumnFamilyHandle* const stream = store->stream("s");
   const std::string value = noise(std::min(work.value, work.group));
   rocksdb::WriteOptions sync;
   sync.sync = true;

@@ -87,6 +87,46 @@ TEST(Append, KeepsStreamsApart) {
   EXPECT_EQ(read(*journal, 1, ~Offset{0}, 1 << 20, "meta").blocks.back()->last(), 4u);
 }
 
+TEST(Append, MakesRoomForAllStreamsThatWaitInOneStep) {
+  // RocksDB writes a file of options after each step, which has a line for each option of each
+  // stream, and takes the next number for it.
+  const auto newest_options = [](const TempDir& dir) {
+    unsigned long newest = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(dir.path() / "journal")) {
+      const std::string name = entry.path().filename();
+      if (name.starts_with("OPTIONS-")) newest = std::max(newest, std::stoul(name.substr(8)));
+    }
+    return newest;
+  };
+  constexpr int kStreams = 40;
+  TempDir dir;
+  std::vector<std::string> names{"first"};
+  for (int i = 0; i < kStreams; ++i) names.push_back("s" + std::to_string(i));
+  const auto journal = open_journal(options_in(dir.path(), names));
+  std::promise<void> queued;
+  Commit first;
+  first.stream = "first";
+  first.append = {make_block(1, 1, 100)};
+  std::promise<unsigned long> before;
+  journal->commit(std::move(first), [&](Outcome) {  // holds the journal thread meanwhile
+    before.set_value(newest_options(dir));
+    queued.get_future().wait();
+  });
+  std::vector<std::future<Outcome>> outcomes;
+  for (int i = 0; i < kStreams; ++i) {
+    const auto done = std::make_shared<std::promise<Outcome>>();
+    outcomes.push_back(done->get_future());
+    Commit commit;
+    commit.stream = names[static_cast<std::size_t>(i) + 1];
+    commit.append = {make_block(1, 1, 100)};
+    journal->commit(std::move(commit), [done](Outcome outcome) { done->set_value(outcome); });
+  }
+  const unsigned long newest = before.get_future().get();
+  queued.set_value();
+  for (auto& outcome : outcomes) EXPECT_EQ(outcome.get(), Outcome::ok);
+  EXPECT_LE(newest_options(dir), newest + 2);
+}
+
 TEST(Append, CompletesCommitsInTheOrderOfTheCalls) {
   TempDir dir;
   std::vector<int> order;
