@@ -3,11 +3,13 @@
 //   bench_generator --connect ADDRESS --stream S --records N --size BYTES
 //                   [--mode burst|one|paced] [--rate RECORDS_PER_SECOND] [--in-flight BYTES]
 //                   [--until taken|acknowledged] [--compressible 1] [--batch RECORDS]
+//                   [--streams N]
 //
 // burst: as fast as it goes. one: one record in flight, or one batch of so many. paced: open loop,
 // each record has a moment at which it is due, and its latency counts from then, whenever it was
 // sent (no coordinated omission). Prints one line: begin, end, records, bytes, cpu, and for one and
-// paced the latencies p50, p99, p999, max in seconds.
+// paced the latencies p50, p99, p999, max in seconds. With --streams, bursts go in turns to the
+// streams S1, S2, ... SN, each through a client of its own.
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -77,26 +79,32 @@ class Generator {
       : records_(arguments.number("--records", 0)),
         size_(arguments.number("--size", 256)),
         batch_records_(std::max<std::uint64_t>(1, arguments.number("--batch", 1))),
+        in_flight_(arguments.number("--in-flight", client::Options().max_in_flight_bytes)),
         rate_(static_cast<double>(arguments.number("--rate", 100'000))),
         taken_(arguments.text("--until", "taken") == "taken"),
         payloads_(make_payloads(size_, arguments.has("--compressible"))) {
     client::Options options;
     options.connect = arguments.text("--connect");
     options.stream = arguments.text("--stream", "s");
-    options.max_in_flight_bytes = arguments.number("--in-flight", options.max_in_flight_bytes);
+    options.max_in_flight_bytes = in_flight_;
     options.give_up_after = client::Milliseconds(60'000);
     client::Events events;
     const auto seen = [this](Position position) { latencies_.through(position.sequence); };
     if (arguments.text("--mode", "burst") == "paced") {
       (taken_ ? events.on_taken : events.on_acknowledged) = seen;
     }
-    auto made = Client::create(options, events);
-    if (!made) die(made.error().message);
-    client_ = std::move(*made);
-    must(client_->wait_connected());
+    const std::uint64_t streams = arguments.number("--streams", 0);
+    for (std::uint64_t i = 1; i <= streams; ++i) {
+      client::Options own = options;
+      own.stream += std::to_string(i);
+      open(own, events);
+    }
+    if (streams == 0) open(options, events);
+    for (const Lane& lane : lanes_) must(lane.client->wait_connected());
   }
 
   void run(const std::string& mode) {
+    if (mode != "burst" && lanes_.size() > 1) die("--streams is for --mode burst");
     const double cpu = cpu_seconds();
     const double begin = now();
     if (mode == "burst") {
@@ -108,7 +116,9 @@ class Generator {
     } else {
       die("--mode is burst, one or paced");
     }
-    wait_for(last_);
+    for (const Lane& lane : lanes_) {
+      if (lane.last.sequence > 0) wait_for(lane);
+    }
     Line line;
     line.add("begin", begin)
         .add("end", now())
@@ -126,13 +136,23 @@ class Generator {
   }
 
  private:
+  struct Lane {
+    std::unique_ptr<Client> client;
+    Position last;
+  };
+
+  void open(const client::Options& options, const client::Events& events) {
+    auto made = Client::create(options, events);
+    if (!made) die(made.error().message);
+    lanes_.push_back({std::move(*made), {}});
+  }
   template <class T>
   T must(Result<T> result) {
     if (!result) die(result.error().message);
     return std::move(*result);
   }
-  void wait_for(Position position) {
-    must(taken_ ? client_->wait_taken(position) : client_->wait_acknowledged(position));
+  void wait_for(const Lane& lane) {
+    must(taken_ ? lane.client->wait_taken(lane.last) : lane.client->wait_acknowledged(lane.last));
   }
   Record next() {
     Record record;
@@ -142,12 +162,14 @@ class Generator {
   void publish(std::uint64_t count) {
     batch_.clear();
     for (std::uint64_t i = 0; i < count; ++i) batch_.push_back(next());
-    last_ = must(client_->publish(batch_));
+    Lane& lane = lanes_[turn_++ % lanes_.size()];
+    lane.last = must(lane.client->publish(batch_));
   }
 
   void burst() {
+    const std::uint64_t bytes = std::min<std::uint64_t>(kBatchBytes, in_flight_);
     const std::uint64_t most =
-        std::clamp<std::uint64_t>(kBatchBytes / std::max<std::uint64_t>(1, size_), 1, 512);
+        std::clamp<std::uint64_t>(bytes / std::max<std::uint64_t>(1, size_), 1, 512);
     for (std::uint64_t left = records_; left > 0;) {
       const std::uint64_t count = std::min(left, most);
       publish(count);
@@ -162,7 +184,7 @@ class Generator {
       const double begin = now();
       publish(count);
       left -= count;
-      wait_for(last_);
+      wait_for(lanes_.front());
       round_trips_.push_back(now() - begin);
     }
   }
@@ -176,7 +198,7 @@ class Generator {
         std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
         continue;
       }
-      const Position first = last_;
+      const Position first = lanes_.front().last;
       for (std::uint64_t i = 0; i < count; ++i) {
         latencies_.due(first.sequence + 1 + i, begin + static_cast<double>(sent + i) / rate_);
       }
@@ -192,6 +214,7 @@ class Generator {
   const std::uint64_t records_;
   const std::uint64_t size_;
   const std::uint64_t batch_records_;
+  const std::uint64_t in_flight_;
   const double rate_;
   const bool taken_;
   const std::vector<std::string> payloads_;
@@ -199,8 +222,8 @@ class Generator {
   std::vector<double> round_trips_;
   std::vector<Record> batch_;
   std::uint64_t next_ = 0;
-  Position last_;
-  std::unique_ptr<Client> client_;  // last: its events use everything above
+  std::size_t turn_ = 0;
+  std::vector<Lane> lanes_;  // last: the clients' events use everything above
 };
 
 }  // namespace

@@ -118,7 +118,7 @@ int listen_at(const std::string& address) {
   ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   tune(socket, endpoint.family);  // before listen(), or the window does not scale
   if (::bind(socket, reinterpret_cast<const sockaddr*>(&endpoint.address), endpoint.length) != 0 ||
-      ::listen(socket, 16) != 0) {
+      ::listen(socket, SOMAXCONN) != 0) {
     die("cannot listen at " + address + ": " + std::strerror(errno));
   }
   return socket;

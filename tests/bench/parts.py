@@ -161,9 +161,10 @@ listen = "{self.address}"
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
 
-def spillway_sink(port, name="out", more=""):
+def spillway_sink(port, name="out", more="", stream="s"):
     return (f'[[stream.sink]]\nname = "{name}"\ntype = "spillway"\n'
-            f'connect = "tcp://127.0.0.1:{port}"\nstream = "s"\nmax_bytes = "20GiB"\n{more}\n')
+            f'connect = "tcp://127.0.0.1:{port}"\nstream = "{stream}"\nmax_bytes = "20GiB"\n'
+            f'{more}\n')
 
 
 def lines_sink(port, name="out", more=""):

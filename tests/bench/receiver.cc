@@ -5,11 +5,13 @@
 // Prints {"ready"} once it listens; {"connected": AT} and {"first": AT} for each connection, its
 // first record; and, when so many records came, one line with when the first and the last of them
 // did, bytes and its CPU time. Times are seconds of the monotonic clock. Serves until it is killed.
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +30,7 @@ struct Totals {
   std::uint64_t bytes = 0;
   double first = 0;
   double cpu_at_first = 0;
-  Position held;  // across connections
+  std::map<std::string, Position> held;  // of each stream, across connections
 
   void took(std::uint64_t count, std::uint64_t size) {
     if (records == 0) {
@@ -80,7 +82,7 @@ class SpillwayPeer final : public Peer {
     const ssize_t got = ::recv(socket_, room.data(), room.size(), 0);
     if (got <= 0) return false;
     reader_.commit(static_cast<std::size_t>(got));
-    const Position before = totals_.held;
+    const Position before = held_ != nullptr ? *held_ : Position{};
     for (;;) {
       const auto frame = reader_.next();
       if (!frame) die(frame.error().message);
@@ -91,12 +93,13 @@ class SpillwayPeer final : public Peer {
         return false;
       }
     }
-    return totals_.held == before ||
-           write_all(socket_, wire::encode_ack(totals_.held, totals_.held));
+    return held_ == nullptr || *held_ == before ||
+           write_all(socket_, wire::encode_ack(*held_, *held_));
   }
 
  private:
   void take(std::span<const std::byte> frame) {
+    if (held_ == nullptr) die("a batch before Hello");
     const auto bytes = wire::batch_of(frame);
     if (!bytes) die(bytes.error().message);
     const auto batch = wire::parse_batch(*bytes);
@@ -105,10 +108,10 @@ class SpillwayPeer final : public Peer {
     const auto refusal = wire::scan_records(*batch, std::uint64_t{1} << 30, parts_, shapes_, mark);
     if (refusal) die(refusal->text);
     const bool follows =
-        batch->epoch != totals_.held.epoch || batch->first_sequence == totals_.held.sequence + 1;
+        batch->epoch != held_->epoch || batch->first_sequence == held_->sequence + 1;
     if (!follows) die("a gap before " + to_string(batch->first()));
     note_first();
-    totals_.held = batch->last();
+    *held_ = batch->last();
     totals_.took(batch->count, batch->records.size());
   }
 
@@ -119,15 +122,17 @@ class SpillwayPeer final : public Peer {
     if (frame->has_goodbye()) return false;
     if (!frame->has_hello()) return true;
     const v1::Hello& hello = frame->hello();
+    held_ = &totals_.held[hello.stream()];
+    const Position held = *held_;
     const std::uint64_t own = hello.own_epoch();
     v1::Frame reply;
     v1::Welcome& welcome = *reply.mutable_welcome();
     welcome.set_version(wire::kVersion);
     welcome.set_generation(std::max<std::uint64_t>(1, hello.generation()));
-    welcome.set_epoch(own != 0 ? own : std::max<std::uint64_t>(1, totals_.held.epoch));
-    if (totals_.held.sequence != 0) {
-      *welcome.mutable_held() = wire::to_proto(totals_.held);
-      *welcome.mutable_safe() = wire::to_proto(totals_.held);
+    welcome.set_epoch(own != 0 ? own : std::max<std::uint64_t>(1, held.epoch));
+    if (held.sequence != 0) {
+      *welcome.mutable_held() = wire::to_proto(held);
+      *welcome.mutable_safe() = wire::to_proto(held);
     }
     welcome.set_max_frame_bytes(wire::kDefaultMaxFrameBytes);
     welcome.set_max_record_bytes(std::uint64_t{1} << 30);
@@ -137,6 +142,7 @@ class SpillwayPeer final : public Peer {
   }
 
   Totals& totals_;
+  Position* held_ = nullptr;  // of the stream that Hello named
   wire::FrameReader reader_;
   wire::PartState parts_;
   std::vector<wire::RecordShape> shapes_;
@@ -172,21 +178,32 @@ class LinesPeer final : public Peer {
   totals.expected = arguments.number("--expect", 0);
   const int listener = listen_at(arguments.text("--listen"));
   Line().add("ready", now()).print();
-  std::vector<std::unique_ptr<Peer>> peers;
+  const int poller = ::epoll_create1(EPOLL_CLOEXEC);
+  const auto watch = [poller](int socket) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = socket;
+    if (::epoll_ctl(poller, EPOLL_CTL_ADD, socket, &event) != 0) die("epoll_ctl");
+  };
+  watch(listener);
+  std::map<int, std::unique_ptr<Peer>> peers;
+  std::array<epoll_event, 64> ready;
   for (;;) {
-    std::vector<pollfd> waiting{{listener, POLLIN, 0}};
-    for (const auto& peer : peers) waiting.push_back({peer->socket(), POLLIN, 0});
-    if (::poll(waiting.data(), waiting.size(), -1) < 0) die("poll");
-    for (std::size_t i = waiting.size() - 1; i > 0; --i) {
-      if (waiting[i].revents == 0 || peers[i - 1]->readable()) continue;
-      peers.erase(peers.begin() + static_cast<std::ptrdiff_t>(i) - 1);
-    }
-    if (waiting[0].revents == 0) continue;
-    const int socket = accept_from(listener);
-    if (lines) {
-      peers.push_back(std::make_unique<LinesPeer>(socket, totals));
-    } else {
-      peers.push_back(std::make_unique<SpillwayPeer>(socket, totals));
+    const int count = ::epoll_wait(poller, ready.data(), ready.size(), -1);
+    if (count < 0) die("epoll_wait");
+    for (const epoll_event& event : std::span(ready).first(static_cast<std::size_t>(count))) {
+      if (event.data.fd != listener) {
+        const auto peer = peers.find(event.data.fd);
+        if (!peer->second->readable()) peers.erase(peer);
+        continue;
+      }
+      const int socket = accept_from(listener);
+      if (lines) {
+        peers[socket] = std::make_unique<LinesPeer>(socket, totals);
+      } else {
+        peers[socket] = std::make_unique<SpillwayPeer>(socket, totals);
+      }
+      watch(socket);
     }
   }
 }

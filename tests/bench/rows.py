@@ -286,6 +286,57 @@ def given_back(bench):
     return time.monotonic() - begin
 
 
+# --- 16: many streams ---------------------------------------------------------------------------
+
+def many_streams(bench, count, port):
+    return Broker(bench, "", streams="".join(
+        f'[[stream]]\nname = "s{i}"\n{spillway_sink(port, stream=f"s{i}")}'
+        for i in range(1, count + 1)), journal='compression = "none"')
+
+
+def rate_of_many(count, live):
+    """The same records, and as many bytes in flight, shared by so many streams."""
+    def run(bench):
+        port = free_port()
+        if live:
+            bench.receiver(port)
+        broker = many_streams(bench, count, port)
+        broker.start()
+        size, records = (256, bench.scale(3_000_000, 700_000)) if live else (
+            400, bench.scale(2_000_000, 500_000))
+        more = {"size": size, "streams": count, "in_flight": 16 * MIB // count,
+                "until": "taken" if live else "acknowledged"}
+        # First what happens once in the life of a stream: an epoch, a place in the journal.
+        bench.generate(broker.address, records=512 * count, **more)
+        before = broker.process.cpu()
+        line = bench.generate(broker.address, records=records, **more)
+        per_record = (broker.process.cpu() - before) / records * 1e6
+        return rate_of(line), {"broker_cpu_us_per_record": per_record}
+    return run
+
+
+def memory_per_stream(bench):
+    """Each with a sink that is live, and no producer."""
+    def resident_with(count):
+        port = free_port()
+        receiver = bench.receiver(port)
+        broker = many_streams(bench, count, port)
+        broker.start()
+        for _ in range(count):
+            receiver.line("connected")
+        readings = []
+
+        def settled():
+            readings.append(broker.process.resident())
+            return len(readings) > 1 and readings[-1] == readings[-2]
+        wait_for("its memory grows no more", settled, look=0.5)
+        found = readings[-1]
+        bench.clear()
+        return found
+    idle = 1000
+    return (resident_with(idle + 1) - resident_with(1)) / idle / KIB
+
+
 def idle_disk(bench):
     port = free_port()
     bench.receiver(port)
@@ -351,6 +402,13 @@ ROWS = [
         repeats=False),
     Row(15, "start with a backlog after SIGKILL", "s", start_seconds(True), more_is_better=False,
         target=1, repeats=False),
+    Row(16, "journaling, 8 streams", "records/s", rate_of_many(8, False), rate_of_many(1, False)),
+    Row(16, "journaling, 64 streams", "records/s", rate_of_many(64, False), rate_of_many(1, False),
+        target_ratio=0.6),
+    Row(16, "live, 1,000 streams", "records/s", rate_of_many(1000, True), rate_of_many(1, True),
+        target_ratio=0.6),
+    Row(16, "memory of an idle stream", "KiB", memory_per_stream, more_is_better=False, target=64,
+        repeats=False),
     Row(17, "CPU of the broker, live, 256 B", "us/record", broker_cpu, more_is_better=False,
         target=0.4),
     instructions_row("live", "live, 256 B"),
