@@ -201,11 +201,15 @@ void World::note_begins() {
     const bool says = sinks_[sink].plan().reports && sinks_[sink].last();
     begins_[sink] = says ? std::max(begins_[sink], cursor) : cursor;
     custody_dirty_ = true;
-    // What came before it, and is not in the journal, it cannot get.
-    for (const Record& record : promised_) {
-      if (record.at > begins_[sink] && !journal_.holds(record)) excused_[sink].insert(record.at);
-    }
+    excuse_unstored(sink);
     if (tracing()) trace("sink ", sink, " begins after ", begins_[sink]);
+  }
+}
+
+// Of what came before its beginning, a sink cannot get what is not in the journal.
+void World::excuse_unstored(std::size_t sink) {
+  for (const Record& record : promised_) {
+    if (record.at > begins_[sink] && !journal_.holds(record)) excused_[sink].insert(record.at);
   }
 }
 

@@ -359,6 +359,7 @@ void World::operate() {
       const SinkId id{static_cast<std::uint32_t>(i)};
       begins_[active_[i]] = position_of(machine_->delivery(id).acked());
       sink.empty();
+      excuse_unstored(active_[i]);
       command(recovery::SinkCommand::resume, i);
     } else if (!state.parked.empty() && !refused && last && machine_->epochs().knows(last->epoch)) {
       reset_sink(i);

@@ -127,6 +127,7 @@ class World {
   void lose_tail();
   void lose_store();
   void excuse_uncovered();
+  void excuse_unstored(std::size_t sink);
   void note_begins();
   bool restoring() const;
   bool may_lose() const { return journal_.state() != nullptr && !sinks_changed_; }
