@@ -177,14 +177,7 @@ void DeliveryMachine::on(const delivery::Held& e) {
 
 void DeliveryMachine::on(const delivery::Skipped& e) {
   INVARIANT(!positioned_ || e.range.first > sent_);
-  const auto at = std::ranges::lower_bound(skips_, e.range.first, {}, &SkipRange::first);
-  auto merged = skips_.insert(at, e.range);
-  // A range that grows comes again with the same beginning; swallow what it covers.
-  for (auto next = merged + 1; next != skips_.end() && next->first <= merged->last + 1;) {
-    merged->last = std::max(merged->last, next->last);
-    next = skips_.erase(next);
-    merged = next - 1;
-  }
+  add_skip(skips_, e.range);  // one that grows comes again with the same beginning
   held_ = false;
   if (state_ == State::journaling && !connecting_ && !connected_) return connect();
   pump();

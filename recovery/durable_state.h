@@ -37,6 +37,24 @@ Offset passed(Offset through, const Skips& skips) {
   return through;
 }
 
+// Keeps `skips` ascending and apart: what touches or overlaps becomes one range.
+template <class Skips>
+void add_skip(Skips& skips, SkipRange range) {
+  auto at = std::ranges::lower_bound(skips, range.first, {}, &SkipRange::first);
+  if (at != skips.begin() && range.first <= (at - 1)->last + 1) {
+    --at;
+    at->last = std::max(at->last, range.last);
+  } else {
+    at = skips.insert(at, range);
+  }
+  const auto rest = at + 1;
+  auto end = rest;
+  for (; end != skips.end() && end->first <= at->last + 1; ++end) {
+    at->last = std::max(at->last, end->last);
+  }
+  skips.erase(rest, end);
+}
+
 struct SinkState {
   std::string name;
   std::string identity;

@@ -270,18 +270,7 @@ Offset StreamMachine::move_cursor(Sink& sink, Offset target, Offset took, Offset
 }
 
 void StreamMachine::add_skip(Sink& sink, SkipRange range) {
-  SinkState& state = state_of(sink);
-  auto& skips = state.skips;
-  const auto at = std::ranges::lower_bound(skips, range.first, {}, &SkipRange::first);
-  skips.insert(at, range);
-  for (std::size_t i = 1; i < skips.size();) {
-    if (skips[i].first <= skips[i - 1].last + 1) {
-      skips[i - 1].last = std::max(skips[i - 1].last, skips[i].last);
-      skips.erase(skips.begin() + static_cast<std::ptrdiff_t>(i));
-    } else {
-      ++i;
-    }
-  }
+  recovery::add_skip(state_of(sink).skips, range);
   if (policy_.acks == Acks::quorum) sink.not_taken.push_back(range);
   sink.waiting_skips.push_back({range, change()});
 }

@@ -133,6 +133,19 @@ TEST_F(Delivery, SendsASkipInPlaceOfARangeThatPolicyLetGo) {
   EXPECT_EQ(machine->sent(), 6u);
 }
 
+TEST_F(Delivery, SendsTheRestOfASkipThatALaterOneLiesIn) {
+  step(delivery::Started{});
+  push(1, 8);
+  step(delivery::Extended{8, 0});
+  step(delivery::Skipped{{2, 6, LossReason::reset}});
+  step(delivery::Skipped{{3, 4, LossReason::journal_loss}});
+  step(delivery::Connected{Attempt{1}});
+  step(delivery::Positioned{4});
+  ASSERT_TRUE(find<action::SendSkip>());
+  EXPECT_EQ(find<action::SendSkip>()->first, 5u);
+  EXPECT_EQ(find<action::SendSkip>()->last, 6u);
+}
+
 TEST_F(Delivery, NeverSendsASkipBeyondTheHead) {
   step(delivery::Started{});
   step(delivery::Skipped{{1, 9, LossReason::limit}});
