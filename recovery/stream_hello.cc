@@ -103,7 +103,8 @@ std::optional<Offset> StreamMachine::adopt_acknowledged(const event::HelloCame& 
   const Position& position = *hello.acknowledged;
   if (!table_.knows(position.epoch)) {
     if (!table_.empty() && position.epoch < table_.current()) return std::nullopt;
-    const Offset base = known_ ? head_ : std::max(want_.closed_end, want_.checkpoint);
+    const Offset base =
+        known_ ? head_ : std::max({want_.closed_end, want_.checkpoint, table_.current_base()});
     begin_epoch(position.epoch, base);
     adopted = true;
     if (!known_ && position.sequence > 0) {

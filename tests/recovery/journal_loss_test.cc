@@ -197,6 +197,26 @@ TEST_F(JournalLoss, OfANewEpochTakesFromNoSinkWhatItTookBeyondTheEndOfTheOneBefo
   EXPECT_LE(stored->sinks[0].cursor, 4U);
 }
 
+TEST_F(JournalLoss, OfTwoEpochsOneAfterTheOtherGivesEachItsPlace) {
+  start(policy());
+  hello();
+  connect();
+  publish(5);
+  ack(5);
+  DurableState found = *stored;
+  ASSERT_FALSE(found.open);
+  found.closed_end = found.checkpoint = 3;  // of before the next epoch, which began after 5
+  found.epochs.push_back({1'700'000'004, 5});
+  start(policy(), found, journal_end);
+  event::HelloCame remembers;
+  remembers.acknowledged = Position{1'700'000'009, 1};
+  remembers.oldest = Position{1'700'000'009, 2};
+  remembers.resumes = true;
+  hello(remembers);
+  EXPECT_EQ(machine->head(), 6U);
+  EXPECT_EQ(last<action::Welcome>()->held, (Position{1'700'000'009, 1}));
+}
+
 TEST_F(JournalLoss, OfTheEpochInWhichAProducerGoesOnGivesItANewOne) {
   start(policy());
   hello();
