@@ -1,6 +1,7 @@
 #include "journal/inspect.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -38,7 +39,7 @@ class StoreInspector final : public Inspector {
   std::vector<Finding> check() override;
 
  private:
-  std::set<std::string> names() const;
+  std::set<std::string> marked() const;  // the streams that have a mark
   void check_blocks(const Recovered& stream, std::vector<Finding>& findings);
 
   StoreContext context_;
@@ -53,6 +54,13 @@ std::optional<Error> StoreInspector::open() {
     return Error{context_.layout.root.string() + " holds no journal"};
   }
   broker_running_ = DirLock::held(context_.layout);
+  // Before the store: a broker that runs goes on, and a mark from later would speak of records that
+  // the store was not yet seen to hold.
+  std::map<std::string, Offset> marks;
+  for (const std::string& name : marked()) {
+    const auto mark = Slots::peek(context_.layout.mark(name), kMarkSlotBytes);
+    if (mark && mark->contents) marks[name] = decode_mark(*mark->contents);
+  }
   Store::Failure failure;
   std::string damage;
   for (int i = 0; !store_ && i < kOpenAttempts; ++i) {
@@ -63,11 +71,12 @@ std::optional<Error> StoreInspector::open() {
     store_ = Store::open(context_, Store::Mode::salvage, failure);
   }
   if (!store_) return Error{failure.text};
-  for (const std::string& name : names()) {
-    const auto mark = Slots::peek(context_.layout.mark(name), kMarkSlotBytes);
+  // A stream has a mark file from its first start on, and blocks only if it ever was journaled.
+  std::set<std::string> names = marked();
+  for (const std::string& name : store_->streams()) names.insert(name);
+  for (const std::string& name : names) {
     const auto latch = Slots::peek(context_.layout.latch(name), kLatchSlotBytes);
-    Recovered recovered =
-        recover_stream(*store_, name, mark && mark->contents ? decode_mark(*mark->contents) : 0);
+    Recovered recovered = recover_stream(*store_, name, marks[name]);
     if (!damage.empty()) recovered.damage = damage;
     if (latch) recovered.latch = latch->contents;
     streams_.push_back(std::move(recovered));
@@ -75,10 +84,8 @@ std::optional<Error> StoreInspector::open() {
   return std::nullopt;
 }
 
-// A stream has a mark file from its first start on, and blocks only if it ever was journaled.
-std::set<std::string> StoreInspector::names() const {
+std::set<std::string> StoreInspector::marked() const {
   std::set<std::string> names;
-  for (const std::string& name : store_->streams()) names.insert(name);
   std::error_code error;
   for (std::filesystem::directory_iterator it(context_.layout.mark("").parent_path(), error), end;
        !error && it != end; it.increment(error)) {
