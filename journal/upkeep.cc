@@ -100,15 +100,15 @@ void Writer::trim(Stream& stream) {
   const Offset watermark = stream.durable.watermark;
   rocksdb::Status status;
   if (watermark >= stream.durable.end) {
-    // Nothing is needed any more, but what is in memory still holds a WAL file, and what was just
-    // flushed is not yet where whole files can be deleted: come back until both are gone. Asked in
-    // the order in which a file passes, and before the deletion, or one slips by.
+    // Nothing is needed any more, but what is in memory still holds a WAL file, and a table that
+    // was just flushed, or is being moved, cannot be deleted yet: come back until all are gone.
+    // Asked in the order in which a record passes, and before the deletion, or one slips by.
     if (number("rocksdb.cur-size-active-mem-table") > kDrainedBytes) {
       status = store.start_flush(true);
     }
     stream.trim_due = number("rocksdb.cur-size-active-mem-table") > kDrainedBytes ||
                       number("rocksdb.num-immutable-mem-table") > 0 ||
-                      number("rocksdb.num-files-at-level0") > 0;
+                      number("rocksdb.live-sst-files-size") > kDrainedBytes;
     trims_due_ |= stream.trim_due;
   }
   if (status.ok()) {
