@@ -54,22 +54,31 @@ std::optional<Error> make_directories(const Layout& layout) {
   return std::nullopt;
 }
 
+std::optional<Error> read_format(const Layout& layout) {
+  const std::string path = layout.format().string();
+  std::ifstream in(path, std::ios::binary);
+  if (!in) {
+    const int why = errno;
+    if (why == ENOENT) return std::nullopt;
+    return Error{path + ": cannot read it: " + std::strerror(why)};
+  }
+  char text[32] = {};
+  in.read(text, sizeof text - 1);
+  std::string found(text, static_cast<std::size_t>(in.gcount()));
+  if (found == std::to_string(kFormatVersion) + "\n") return std::nullopt;
+  found.erase(std::remove_if(found.begin(), found.end(), [](char c) { return c < '0' || c > '9'; }),
+              found.end());
+  return Error{path + " says format " + (found.empty() ? "?" : found) +
+               ", which is not known to this version, which reads format " +
+               std::to_string(kFormatVersion) +
+               "; use the version that wrote it, or another data_dir"};
+}
+
 std::optional<Error> check_format(const Layout& layout) {
+  std::error_code ignored;
+  if (std::filesystem::exists(layout.format(), ignored)) return read_format(layout);
   const std::string known = std::to_string(kFormatVersion) + "\n";
   const std::string path = layout.format().string();
-  if (std::ifstream in(path, std::ios::binary); in) {
-    char text[32] = {};
-    in.read(text, sizeof text - 1);
-    std::string found(text, static_cast<std::size_t>(in.gcount()));
-    if (found == known) return std::nullopt;
-    found.erase(
-        std::remove_if(found.begin(), found.end(), [](char c) { return c < '0' || c > '9'; }),
-        found.end());
-    return Error{path + " says format " + (found.empty() ? "?" : found) +
-                 ", which is not known to this version, which reads format " +
-                 std::to_string(kFormatVersion) +
-                 "; use the version that wrote it, or another data_dir"};
-  }
   // Made beside its place and renamed: it is there whole, or not at all.
   const std::string fresh = path + ".new";
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

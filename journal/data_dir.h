@@ -35,7 +35,9 @@ std::optional<Error> sync_directory(const std::filesystem::path& dir);
 std::optional<Error> make_directories(const Layout& layout);
 
 // Whether this version may open the store: said by a file of its own, because RocksDB changes what
-// it opens before it can be asked. Makes the file where there is none.
+// it opens before it can be asked. Where there is none, read_format() says nothing.
+std::optional<Error> read_format(const Layout& layout);
+// The same, and makes the file where there is none.
 std::optional<Error> check_format(const Layout& layout);
 
 // An exclusive lock for as long as it lives: released by the kernel however the process ends.

@@ -49,6 +49,7 @@ class StoreInspector final : public Inspector {
 };
 
 std::optional<Error> StoreInspector::open() {
+  if (auto error = read_format(context_.layout)) return error;
   std::error_code ignored;
   if (!std::filesystem::exists(context_.layout.store() / "CURRENT", ignored)) {
     return Error{context_.layout.root.string() + " holds no journal"};

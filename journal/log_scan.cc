@@ -1,5 +1,7 @@
 #include "journal/log_scan.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <span>
@@ -15,6 +17,7 @@ namespace {
 // checksum over type and contents, and rotated so that a checksum of checksums differs.
 constexpr std::size_t kBlockBytes = std::size_t{32} << 10;
 constexpr std::size_t kHeader = 7;
+constexpr std::size_t kBatchHeader = 12;  // number of its first write: u64, count: u32
 enum Type : std::uint8_t { kFull = 1, kFirst = 2, kMiddle = 3, kLast = 4 };
 
 std::uint32_t masked(std::uint32_t crc) { return ((crc >> 15) | (crc << 17)) + 0xa282ead8u; }
@@ -39,6 +42,29 @@ Fragment fragment_at(std::span<const std::byte> block) {
   return fragment;
 }
 
+// Whether fragments follow one another from the first byte on to the end of the block, or of the
+// file. Bytes of a payload may look like a fragment, but not like all that follow it. So where a
+// file is damaged and cut off in one block, the rest of that block is not believed.
+bool leads_to_the_end(std::span<const std::byte> bytes) {
+  bool any = false;
+  while (bytes.size() >= kHeader) {
+    const Fragment fragment = fragment_at(bytes);
+    if (!fragment.intact) break;
+    any = true;
+    bytes = bytes.subspan(kHeader + fragment.length);
+  }
+  return any && std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
+}
+
+// Where the first fragment at or behind `from` begins whose header can be believed; the end of the
+// block when there is none.
+std::size_t next_fragment(std::span<const std::byte> block, std::size_t from) {
+  for (; from + kHeader <= block.size(); ++from) {
+    if (leads_to_the_end(block.subspan(from))) return from;
+  }
+  return block.size();
+}
+
 class Scanner {
  public:
   Scanner(LogScan& scan, const VisitRecord& visit) : scan_(scan), visit_(visit) {}
@@ -49,11 +75,7 @@ class Scanner {
       const Fragment fragment = fragment_at(bytes.subspan(pos));
       if (!fragment.intact) {
         damaged(at + pos);
-        // Its length is good if an intact fragment follows there; otherwise the next block is the
-        // first place that is known to begin one.
-        const std::size_t next = pos + kHeader + fragment.length;
-        if (next + kHeader > bytes.size() || !fragment_at(bytes.subspan(next)).intact) return;
-        pos = next;
+        pos = next_fragment(bytes, pos + 1);
         continue;
       }
       take(fragment, bytes.subspan(pos + kHeader, fragment.length), at + pos);
@@ -109,7 +131,7 @@ LogScan scan_log(const std::filesystem::path& path, const VisitRecord& visit) {
   LogScan scan;
   std::ifstream file(path, std::ios::binary);
   if (!file) {
-    scan.error = "it cannot be opened";
+    scan.error = std::string("it cannot be opened: ") + std::strerror(errno);
     return scan;
   }
   Scanner scanner(scan, visit);
@@ -124,6 +146,15 @@ LogScan scan_log(const std::filesystem::path& path, const VisitRecord& visit) {
   if (file.bad()) scan.error = "it cannot be read to its end";
   scanner.end();
   return scan;
+}
+
+std::optional<std::pair<std::uint64_t, std::uint32_t>> writes_of(const std::string& record) {
+  if (record.size() < kBatchHeader) return std::nullopt;
+  std::uint64_t first = 0;
+  std::uint32_t count = 0;
+  std::memcpy(&first, record.data(), sizeof first);
+  std::memcpy(&count, record.data() + sizeof first, sizeof count);
+  return std::pair(first, count);
 }
 
 }  // namespace spillway::journal

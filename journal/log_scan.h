@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace spillway::journal {
 
@@ -24,5 +25,8 @@ struct LogScan {
 // it and the one before.
 using VisitRecord = std::function<void(const std::string& record, bool after_damage)>;
 LogScan scan_log(const std::filesystem::path& path, const VisitRecord& visit);
+
+// Of a record of the WAL: the number of its first write, and how many it has.
+std::optional<std::pair<std::uint64_t, std::uint32_t>> writes_of(const std::string& record);
 
 }  // namespace spillway::journal

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "base/invariant.h"
-#include "journal/log_scan.h"
 #include "journal/recover.h"
+#include "journal/start_check.h"
 
 namespace spillway::journal {
 
@@ -28,20 +28,6 @@ std::optional<Error> check(const Options& options) {
   return std::nullopt;
 }
 
-// RocksDB would recover the WAL up to what is damaged in it and delete the rest, intact or not.
-std::optional<std::string> find_damaged_wal(const Layout& layout) {
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(layout.store(), error), end; !error && it != end;
-       it.increment(error)) {
-    if (it->path().extension() != ".log") continue;
-    const LogScan scan = scan_log(it->path(), {});
-    if (!scan.intact_after_damage) continue;
-    return it->path().string() + " is damaged at byte " + std::to_string(*scan.damaged_at) +
-           ", and intact behind it";
-  }
-  return std::nullopt;
-}
-
 void open_for_reading(Shared& shared, const std::string& why) {
   shared.damaged = true;
   shared.damage = "the journal can only be read: " + why +
@@ -52,8 +38,10 @@ void open_for_reading(Shared& shared, const std::string& why) {
 }
 
 std::optional<Error> open_store(Shared& shared) {
-  if (const auto damage = find_damaged_wal(shared.context.layout)) {
-    open_for_reading(shared, *damage);
+  StartCheck found = check_before_start(shared.context);
+  if (found.error) return found.error;
+  if (found.damage) {
+    open_for_reading(shared, *found.damage);
     return std::nullopt;
   }
   Store::Failure failure;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "journal/format.h"
 #include "journal/recover.h"
 #include "journal/slots.h"
+#include "journal/start_check.h"
 #include "journal/table_scan.h"
 #include "journal/wal_contents.h"
 
@@ -21,8 +21,6 @@ namespace spillway::journal {
 namespace {
 
 namespace fs = std::filesystem;
-
-const std::string kManifestPrefix = "MANIFEST-";
 
 std::string store_file(const fs::path& path) { return "journal/" + path.filename().string(); }
 
@@ -122,12 +120,9 @@ void FileSalvage::look_at_manifest() {
                    "is missing or cannot be opened, so RocksDB takes the store "
                    "for an empty one");
   }
-  const std::string current{std::istreambuf_iterator<char>(file), {}};
-  const bool ends = current.ends_with('\n');
-  const fs::path manifest = layout_.store() / current.substr(0, current.size() - (ends ? 1 : 0));
-  if (!ends || !current.starts_with(kManifestPrefix)) {
-    return damaged("journal/CURRENT", "does not name a MANIFEST file");
-  }
+  const auto found = current_manifest(layout_);
+  if (!found) return damaged("journal/CURRENT", "does not name a MANIFEST file");
+  const fs::path& manifest = *found;
   std::error_code ignored;
   if (!fs::exists(manifest, ignored)) {
     return damaged(store_file(manifest), "is missing, and CURRENT names it");

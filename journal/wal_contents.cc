@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 
 #include "journal/format.h"
 
@@ -11,7 +10,6 @@ namespace spillway::journal {
 namespace {
 
 constexpr std::string_view kStatePrefix = "state/";
-constexpr std::size_t kBatchHeader = 12;  // number of its first write: u64, count: u32
 
 // What open() gives them in a new store, before any stream.
 constexpr std::uint32_t kMeta = 1;
@@ -92,11 +90,9 @@ WalContents WalContents::read(const std::filesystem::path& store, Families famil
 }
 
 void WalContents::add(const std::string& record, WalFile& file) {
-  if (record.size() < kBatchHeader) return;
-  std::uint64_t first = 0;
-  std::uint32_t count = 0;
-  std::memcpy(&first, record.data(), sizeof first);
-  std::memcpy(&count, record.data() + sizeof first, sizeof count);
+  const auto writes = writes_of(record);
+  if (!writes) return;
+  const auto [first, count] = *writes;
   if (!file.first_write) file.first_write = first;
   file.next_write = first + count;
   const rocksdb::WriteBatch batch(record);

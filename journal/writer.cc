@@ -302,7 +302,11 @@ void Writer::limit_ledger(Stream& stream) {
   batch_.Clear();
   stream.durable.ledger_count =
       merge_ledger(*shared_.store, stream.name, stream.durable.ledger_count, batch_);
-  const rocksdb::Status status = shared_.store->db().Write(rocksdb::WriteOptions(), &batch_);
+  // Synced, as each record of the WAL before the next: otherwise a crash leaves what only damage
+  // can leave, bytes that are not intact before others that are.
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  const rocksdb::Status status = shared_.store->db().Write(options, &batch_);
   if (!status.ok()) fail(status);
 }
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <random>
 #include <vector>
 
@@ -159,6 +160,64 @@ TEST(FlippedBit, InTheManifestIsReportedAtTheStartOrByEachReadThatMissesSomethin
   const TempDir dir(in_memory());
   fill(dir.path());
   for_each_flip(dir.path(), "MANIFEST", expect_nothing_silent);
+}
+
+// A store whose MANIFEST `damage` changes, one record of it at a time, may lose no table to a
+// start.
+template <class Damage>
+void expect_tables_stay(const Damage& damage) {
+  const TempDir dir(in_memory());
+  fill(dir.path());
+  std::vector<std::filesystem::path> tables;
+  for (const auto& table : files_of(dir.path(), ".sst")) {
+    if (std::filesystem::file_size(dir.path() / "journal" / table) > (1 << 20)) {
+      tables.push_back(table);
+    }
+  }
+  ASSERT_FALSE(tables.empty());
+  const auto manifest = files_of(dir.path(), "MANIFEST").back();
+  std::ifstream file(dir.path() / "journal" / manifest, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  constexpr std::size_t kHeader = 7;  // crc, length, type
+  ASSERT_LT(bytes.size(), std::size_t{32} << 10) << "more than a block of the file";
+  int records = 0;
+  for (std::size_t at = 0; at + kHeader <= bytes.size() && !testing::Test::HasFailure();) {
+    for (int variant = 0; variant < 4; ++variant) {
+      in_child([&] {
+        const TempDir copy(in_memory());
+        std::filesystem::copy(dir.path(), copy.path(),
+                              std::filesystem::copy_options::recursive |
+                                  std::filesystem::copy_options::overwrite_existing);
+        damage(copy.path() / "journal" / manifest, at, variant);
+        SCOPED_TRACE("record at " + std::to_string(at) + ", variant " + std::to_string(variant));
+        const Found found = look(copy.path());
+        expect_nothing_silent(found);
+        for (const auto& table : tables) {
+          EXPECT_TRUE(std::filesystem::exists(copy.path() / "journal" / table)) << found.text;
+        }
+      });
+    }
+    ++records;
+    at += kHeader + (static_cast<unsigned char>(bytes[at + 4]) |
+                     std::size_t{static_cast<unsigned char>(bytes[at + 5])} << 8);
+  }
+  EXPECT_GT(records, 5);
+}
+
+// With a length that leads beyond its end, all that follows looks as if it had never been written:
+// then RocksDB does not know tables any more, and deletes what it does not know.
+TEST(FlippedBit, InALengthInTheManifestLetsNoStartDeleteATable) {
+  expect_tables_stay([](const auto& manifest, std::size_t record, int variant) {
+    constexpr int kBits[] = {0, 7, 8, 12};
+    flip(manifest, 8 * (record + 4) + static_cast<std::uint64_t>(kBits[variant]));
+  });
+}
+
+TEST(CutShort, AManifestLetsNoStartDeleteATable) {
+  expect_tables_stay([](const auto& manifest, std::size_t record, int variant) {
+    constexpr std::size_t kBytes[] = {1, 6, 8, 12};
+    std::filesystem::resize_file(manifest, record + kBytes[variant]);
+  });
 }
 
 TEST(FlippedBit, InCurrentIsReported) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
 
+#include <fstream>
+
 #include "journal/format.h"
 #include "tests/journal/harness.h"
 
@@ -139,6 +141,16 @@ TEST(Read, StopsAtAMissingBlock) {
   const ReadResult result = read(*journal, 1);
   EXPECT_EQ(result.blocks.size(), 4u);
   EXPECT_EQ(result.lost, (std::pair<Offset, Offset>{41, 50}));
+}
+
+TEST(Inspect, ReadsNothingOfAFormatThatItDoesNotKnow) {
+  TempDir dir;
+  { const auto journal = open_journal(options_in(dir.path())); }
+  std::ofstream(dir.path() / "format") << "2\n";
+  const auto inspector = Inspector::open(dir.path());
+  ASSERT_FALSE(inspector.has_value());
+  EXPECT_NE(inspector.error().message.find("says format 2"), std::string::npos)
+      << inspector.error().message;
 }
 
 }  // namespace

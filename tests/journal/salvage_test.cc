@@ -4,9 +4,14 @@
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
+#include <iterator>
 
+#include "journal/format.h"
 #include "journal/log_scan.h"
+#include "journal/store.h"
 #include "tests/journal/harness.h"
 
 namespace spillway::journal {
@@ -225,6 +230,98 @@ TEST(LogScan, TellsDamageInTheMiddleFromAnUnfinishedEnd) {
   EXPECT_TRUE(middle.intact_after_damage);
   EXPECT_EQ(middle.records, sound.records - 2);
   EXPECT_FALSE(scan_log(dir.path() / "nothing", {}).error.empty());
+}
+
+// Where the fragments of a sound WAL begin.
+std::vector<std::uintmax_t> fragments(const fs::path& path) {
+  constexpr std::uintmax_t kBlock = 32 << 10;
+  constexpr std::uintmax_t kHeader = 7;
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  std::vector<std::uintmax_t> found;
+  for (std::uintmax_t at = 0; at + kHeader <= bytes.size();) {
+    if (kBlock - at % kBlock < kHeader) {
+      at += kBlock - at % kBlock;
+      continue;
+    }
+    found.push_back(at);
+    std::uint16_t length = 0;
+    std::memcpy(&length, bytes.data() + at + 4, sizeof length);
+    at += kHeader + length;
+  }
+  return found;
+}
+
+TEST(LogScan, LosesOneRecordToAFlippedBitInAnyPartOfItsHeader) {
+  TempDir dir;
+  fill(dir.path(), 40, 1000);  // more than one block of the file
+  const fs::path wal = files(dir.path(), ".log").back();
+  const LogScan sound = scan_log(wal, {});
+  const auto headers = fragments(wal);
+  ASSERT_GT(headers.size(), 40u);
+  for (const std::size_t which : {std::size_t{3}, headers.size() / 3, headers.size() - 3}) {
+    for (std::uintmax_t byte = 0; byte < 7; ++byte) {
+      flip(wal, headers[which] + byte);
+      const LogScan scan = scan_log(wal, {});
+      EXPECT_TRUE(scan.damaged_at);
+      EXPECT_TRUE(scan.intact_after_damage) << which << " " << byte;
+      EXPECT_EQ(scan.records, sound.records - 1) << which << " " << byte;
+      flip(wal, headers[which] + byte);
+    }
+  }
+  EXPECT_FALSE(scan_log(wal, {}).damaged_at);
+}
+
+TEST(LogScan, TakesNoPayloadForARecordThatFollowsDamage) {
+  TempDir dir;
+  fill(dir.path(), 1, 100);
+  fs::path wal = files(dir.path(), ".log").back();
+  std::ifstream file(wal, std::ios::binary);
+  const std::string old{std::istreambuf_iterator<char>(file), {}};
+  const std::string record = old.substr(fragments(wal).back());
+  ASSERT_FALSE(record.empty());
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    for (Offset i = 0; i < 3; ++i) {
+      const BlockPtr block = with(make_block(11 + i, 1, record.size() + 200), [&](Block& b) {
+        auto storage = std::make_shared_for_overwrite<std::byte[]>(b.records.size());
+        std::memcpy(storage.get(), b.records.data(), b.records.size());
+        std::memcpy(storage.get() + 100, record.data(), record.size());
+        b.records = {storage.get(), b.records.size()};
+        b.storage = std::move(storage);
+      });
+      ASSERT_EQ(append(*journal, {block}), Outcome::ok);
+    }
+  }
+  wal = files(dir.path(), ".log").back();
+  const LogScan sound = scan_log(wal, {});
+  const auto headers = fragments(wal);
+  ASSERT_GE(headers.size(), 3u);
+  flip(wal, headers[headers.size() - 2] + 4);
+  const LogScan scan = scan_log(wal, {});
+  EXPECT_EQ(scan.records, sound.records - 1);
+  flip(wal, headers[headers.size() - 2] + 4);
+  flip(wal, headers.back() + 4);
+  EXPECT_EQ(scan_log(wal, {}).records, sound.records - 1);
+}
+
+TEST(Salvage, ForgetsDeadLettersThatThePurgeInTheWalTook) {
+  TempDir dir;
+  fill(dir.path(), 3, 1000);
+  {
+    // Which writes out what it finds in the WAL; a journal would give back the space, too.
+    StoreContext context(options_in(dir.path()));
+    Store::Failure failure;
+    const auto store = Store::open(context, Store::Mode::write, failure);
+    ASSERT_NE(store, nullptr) << failure.text;
+    for (const Offset number : {1, 3}) {
+      const std::string key = dead_letter_prefix("s") + std::string(view(key_of(number)));
+      ASSERT_TRUE(store->db().Delete(rocksdb::WriteOptions(), store->dead_letters(), key).ok());
+    }
+  }
+  const auto all = salvage(dir.path());
+  ASSERT_EQ(all->streams().at(0).dead_letters.size(), 1u);
+  EXPECT_EQ(all->streams().at(0).dead_letters[0].record->first, 11u);
 }
 
 }  // namespace

@@ -1,0 +1,159 @@
+#include "journal/start_check.h"
+
+#include <rocksdb/metadata.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "journal/format.h"
+#include "journal/log_scan.h"
+#include "journal/table_scan.h"
+
+namespace spillway::journal {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kManifestPrefix = "MANIFEST-";
+
+std::vector<fs::path> files_of(const Layout& layout, const std::string& extension) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(layout.store(), error), end; !error && it != end;
+       it.increment(error)) {
+    if (it->path().extension() == extension) found.push_back(it->path());
+  }
+  return found;
+}
+
+std::string damage_text(const fs::path& path, const LogScan& scan) {
+  return path.string() + " is damaged at byte " + std::to_string(*scan.damaged_at) + " of " +
+         std::to_string(scan.bytes);
+}
+
+// Numbers of writes, from the first to before the second.
+using Writes = std::pair<std::uint64_t, std::uint64_t>;
+
+// Tables that the MANIFEST does not list. A crash leaves some: flushed or compacted, and not yet
+// listed. Then what they hold is in the WAL or in tables that are listed.
+class Orphans {
+ public:
+  Orphans(Store& store, const std::vector<Writes>& wal) : store_(store), wal_(wal) {
+    std::vector<rocksdb::LiveFileMetaData> files;
+    store_.db().GetLiveFilesMetaData(&files);
+    for (const rocksdb::LiveFileMetaData& file : files) {
+      listed_.insert(file.name.substr(file.name.find_last_of('/') + 1));
+      std::uint64_t& newest = newest_[file.column_family_name];
+      newest = std::max(newest, file.largest_seqno);
+    }
+  }
+
+  // Whether `path` is intact and holds what nothing else does.
+  bool is_needed(const fs::path& path) {
+    if (listed_.contains(path.filename().string())) return false;
+    std::string ignored;
+    auto table = Table::open(path, ignored);
+    if (!table) return false;
+    const std::string family = table->family();
+    if (family.starts_with(kStreamFamily)) {
+      return has_own_blocks(std::move(table), family.substr(kStreamFamily.size()));
+    }
+    const std::uint64_t write = table->newest_write();
+    const bool in_wal = std::ranges::any_of(
+        wal_, [write](const Writes& w) { return w.first <= write && write < w.second; });
+    return !in_wal && write > newest_[family];
+  }
+
+ private:
+  bool has_own_blocks(std::unique_ptr<Table> table, const std::string& stream) {
+    rocksdb::Status status;
+    const auto stored = store_.get_meta(watermark_key(stream), status);
+    const Offset watermark = stored && stored->size() == sizeof(Key) ? offset_of(*stored) : 0;
+    rocksdb::ColumnFamilyHandle* const family = store_.stream(stream);
+    rocksdb::ReadOptions options;
+    options.fill_cache = false;
+    TableBlocks blocks(std::move(table));
+    while (const BlockPtr block = blocks.next()) {
+      if (block->last() <= watermark) continue;
+      const Key key = key_of(block->first);
+      rocksdb::PinnableSlice value;
+      if (family == nullptr ||
+          !store_.db().Get(options, family, {key.data(), key.size()}, &value).ok()) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  Store& store_;
+  const std::vector<Writes>& wal_;
+  std::set<std::string> listed_;
+  std::map<std::string, std::uint64_t> newest_;  // write in a listed table, by column family
+};
+
+// A MANIFEST that ends in the middle of a record: cut off by a crash, or a record that was whole.
+std::optional<std::string> check_tables(StoreContext& context, const std::vector<Writes>& wal,
+                                        const fs::path& manifest, const LogScan& scan) {
+  Store::Failure failure;
+  const auto store = Store::open(context, Store::Mode::read, failure);
+  // A store that is being made has no tables before it can be read.
+  std::optional<Orphans> orphans;
+  if (store) orphans.emplace(*store, wal);
+  for (const fs::path& path : files_of(context.layout, ".sst")) {
+    std::string ignored;
+    if (orphans ? !orphans->is_needed(path) : Table::open(path, ignored) == nullptr) continue;
+    return damage_text(manifest, scan) + ", so it does not list " + path.filename().string() +
+           ", which holds what nothing else does";
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<fs::path> current_manifest(const Layout& layout) {
+  std::ifstream file(layout.store() / "CURRENT", std::ios::binary);
+  const std::string current{std::istreambuf_iterator<char>(file), {}};
+  if (!current.ends_with('\n') || !current.starts_with(kManifestPrefix)) return std::nullopt;
+  return layout.store() / current.substr(0, current.size() - 1);
+}
+
+StartCheck check_before_start(StoreContext& context) {
+  const auto failed = [](const fs::path& path, const LogScan& scan) {
+    return StartCheck{Error{path.string() + ": " + scan.error}, std::nullopt};
+  };
+  std::vector<Writes> wal;
+  for (const fs::path& path : files_of(context.layout, ".log")) {
+    Writes writes{0, 0};
+    const LogScan scan = scan_log(path, [&writes](const std::string& record, bool) {
+      const auto found = writes_of(record);
+      if (!found) return;
+      if (writes.second == 0) writes.first = found->first;
+      writes.second = found->first + found->second;
+    });
+    if (!scan.error.empty()) return failed(path, scan);
+    if (scan.intact_after_damage) {
+      return {std::nullopt, damage_text(path, scan) + ", and intact behind it"};
+    }
+    wal.push_back(writes);
+  }
+  const auto manifest = current_manifest(context.layout);
+  std::error_code ignored;
+  // What does not lead to a MANIFEST does not open.
+  if (!manifest || !fs::exists(*manifest, ignored)) return {};
+  const LogScan scan = scan_log(*manifest, {});
+  if (!scan.error.empty()) return failed(*manifest, scan);
+  if (!scan.damaged_at) return {};
+  if (scan.intact_after_damage || scan.records == 0) {
+    return {std::nullopt, damage_text(*manifest, scan)};
+  }
+  return {std::nullopt, check_tables(context, wal, *manifest, scan)};
+}
+
+}  // namespace spillway::journal
