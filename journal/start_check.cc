@@ -14,6 +14,7 @@
 #include "journal/format.h"
 #include "journal/log_scan.h"
 #include "journal/table_scan.h"
+#include "journal/wal_contents.h"
 
 namespace spillway::journal {
 
@@ -50,8 +51,9 @@ class Orphans {
     store_.db().GetLiveFilesMetaData(&files);
     for (const rocksdb::LiveFileMetaData& file : files) {
       listed_.insert(file.name.substr(file.name.find_last_of('/') + 1));
-      std::uint64_t& newest = newest_[file.column_family_name];
-      newest = std::max(newest, file.largest_seqno);
+      Newest& newest = newest_[file.column_family_name];
+      newest.write = std::max(newest.write, file.largest_seqno);
+      newest.file = std::max(newest.file, file_number(file.name).value_or(0));
     }
   }
 
@@ -65,13 +67,21 @@ class Orphans {
     if (family.starts_with(kStreamFamily)) {
       return has_own_blocks(std::move(table), family.substr(kStreamFamily.size()));
     }
+    // Files are numbered as they are begun. What a compaction read has a lower number than what it
+    // wrote, and numbers of writes do not tell the two apart: those that all see become 0.
+    const Newest& newest = newest_[family];
+    if (file_number(path).value_or(0) < newest.file) return false;
     const std::uint64_t write = table->newest_write();
     const bool in_wal = std::ranges::any_of(
         wal_, [write](const Writes& w) { return w.first <= write && write < w.second; });
-    return !in_wal && write > newest_[family];
+    return !in_wal && write > newest.write;
   }
 
  private:
+  struct Newest {  // of the tables that are listed
+    std::uint64_t write = 0;
+    std::uint64_t file = 0;
+  };
   bool has_own_blocks(std::unique_ptr<Table> table, const std::string& stream) {
     rocksdb::Status status;
     const auto stored = store_.get_meta(watermark_key(stream), status);
@@ -95,7 +105,7 @@ class Orphans {
   Store& store_;
   const std::vector<Writes>& wal_;
   std::set<std::string> listed_;
-  std::map<std::string, std::uint64_t> newest_;  // write in a listed table, by column family
+  std::map<std::string, Newest> newest_;  // by column family
 };
 
 // A MANIFEST that ends in the middle of a record: cut off by a crash, or a record that was whole.
