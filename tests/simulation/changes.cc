@@ -256,7 +256,10 @@ void World::lose_store() {
 void World::excuse_uncovered() {
   for (const std::size_t i : active_) {
     for (const Record& record : promised_) {
-      if (!covered(i, record)) excused_[i].insert(record.at);
+      const bool told = record.skip == LossReason::filter
+                            ? sinks_[i].took_any(record.at) || journal_.holds(record)
+                            : covered(i, record);
+      if (!told) excused_[i].insert(record.at);
     }
   }
   restore_to_ = 0;

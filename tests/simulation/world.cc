@@ -256,14 +256,14 @@ void World::start_broker() {
   retired_.reset();
   latch_asked_.reset();
   recovery::StreamPolicy policy = plan_.policy;
-  if (hit(Fault::policy_changed)) {
+  if (!lost_something_ && hit(Fault::policy_changed)) {
     policy.acks = random_.chance(0.5) ? recovery::Acks::all : recovery::Acks::none;
     policy_changed_ = policy_changed_ || plan_.policy.acks != policy.acks;
     plan_.policy.acks = policy.acks;
   }
   policy.seed = random_.next();
-  // Not both in one run: nobody could say what a sink that changed may expect of a store that lost
-  // the change.
+  // Not both in one run: nobody could say what a sink or a policy that changed may expect of a
+  // store that lost the change.
   if (may_lose() && hit(Fault::store_lost)) lose_store();
   if (may_lose() && hit(Fault::tail_lost)) lose_tail();
   if (!lost_something_ && hit(Fault::sinks_changed)) change_sinks();

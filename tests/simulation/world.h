@@ -130,7 +130,9 @@ class World {
   void excuse_unstored(std::size_t sink);
   void note_begins();
   bool restoring() const;
-  bool may_lose() const { return journal_.state() != nullptr && !sinks_changed_; }
+  bool may_lose() const {
+    return journal_.state() != nullptr && !sinks_changed_ && !policy_changed_;
+  }
   bool damage_is_known() const;
   bool damage_is_latched() const;
 
