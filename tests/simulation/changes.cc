@@ -241,7 +241,7 @@ void World::lose_store() {
   lost_something_ = true;
   damaged_ = unreported_ = false;
   excuse_uncovered();
-  // It takes an operator some time.
+  // It takes an operator some time, and a clock that is right: nobody else remembers the epochs.
   std::uint64_t newest = 0;
   for (const Script::Epoch& epoch : producer_.script().epochs()) {
     newest = std::max(newest, epoch.number);
@@ -249,7 +249,8 @@ void World::lose_store() {
   for (const Sink& sink : sinks_) {
     if (sink.last()) newest = std::max(newest, sink.last()->epoch);
   }
-  wall_ = std::max<recovery::WallMs>(wall_, static_cast<recovery::WallMs>(newest + 2) * 1000);
+  wall_floor_ = static_cast<recovery::WallMs>(newest + 2) * 1000;
+  wall_ = std::max(wall_, wall_floor_);
 }
 
 // What no sink and no store has any more, and the store said so.

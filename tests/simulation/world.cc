@@ -132,6 +132,7 @@ void World::inject() {
   if (hit(Fault::producer_new_epoch)) producer_.want_new_epoch();
   if (hit(Fault::wall_jump)) {
     wall_ += static_cast<recovery::WallMs>(random_.below(200'000)) - 100'000;
+    wall_ = std::max(wall_, wall_floor_);
   }
   if (hit(Fault::corrupt)) journal_.damage(random_.next());
   if (!disk_full_ && hit(Fault::disk_full)) {

@@ -215,6 +215,7 @@ class World {
   // time and the queue
   recovery::Instant now_{recovery::Millis(1'000'000)};
   recovery::WallMs wall_ = 1'700'000'000'000;
+  recovery::WallMs wall_floor_ = 0;  // never before: what only the clock remembers
   std::vector<Item> queue_;
   std::uint64_t order_ = 0;
   std::uint32_t life_ = 0;
