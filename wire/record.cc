@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
 #include "base/crc32c.h"
-#include "base/utf8.h"
 #include "base/invariant.h"
+#include "base/utf8.h"
 #include "wire/varint.h"
 
 namespace spillway::wire {
@@ -35,8 +36,7 @@ std::string_view as_text(Bytes bytes) {
 Bytes as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 std::uint32_t load_u32(const std::byte* bytes) {
-  return std::to_integer<std::uint32_t>(bytes[0]) |
-         std::to_integer<std::uint32_t>(bytes[1]) << 8 |
+  return std::to_integer<std::uint32_t>(bytes[0]) | std::to_integer<std::uint32_t>(bytes[1]) << 8 |
          std::to_integer<std::uint32_t>(bytes[2]) << 16 |
          std::to_integer<std::uint32_t>(bytes[3]) << 24;
 }
@@ -117,8 +117,7 @@ bool read_field(std::byte tag, Bytes& bytes, RecordView& out, std::size_t& heade
       return read_bytes(bytes, out.mark) && out.mark.size() <= kMaxMarkBytes;
     default: {
       const unsigned field = std::to_integer<unsigned>(tag) >> 3;
-      return field > kMark && field < kCrc &&
-             skip_value(std::to_integer<unsigned>(tag) & 7, bytes);
+      return field > kMark && field < kCrc && skip_value(std::to_integer<unsigned>(tag) & 7, bytes);
     }
   }
 }
@@ -210,12 +209,10 @@ bool RecordReader::next(RecordView& record) {
 }
 
 std::uint32_t record_crc(Position position, Bytes before_crc) {
-  std::array<std::byte, 16> seed;
-  for (std::size_t i = 0; i < 8; ++i) {
-    seed[i] = static_cast<std::byte>(position.epoch >> (8 * i));
-    seed[i + 8] = static_cast<std::byte>(position.sequence >> (8 * i));
-  }
-  return crc32c(before_crc, crc32c(seed));
+  // For each record twice or more on its way: stored as they are, not byte by byte.
+  static_assert(std::endian::native == std::endian::little);
+  const std::array<std::uint64_t, 2> seed{position.epoch, position.sequence};
+  return crc32c(before_crc, crc32c(std::as_bytes(std::span(seed))));
 }
 
 bool crc_matches(const RecordView& record) {

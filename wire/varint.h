@@ -23,6 +23,12 @@ inline bool read_varint(std::span<const std::byte>& bytes, std::uint64_t& value)
     bytes = bytes.subspan(1);
     return true;
   }
+  if (bytes.size() > 1 && bytes[1] < std::byte{0x80}) {  // the length of most records
+    value = (std::to_integer<std::uint64_t>(bytes[0]) & 0x7f) |
+            std::to_integer<std::uint64_t>(bytes[1]) << 7;
+    bytes = bytes.subspan(2);
+    return true;
+  }
   std::uint64_t result = 0;
   for (std::size_t i = 0; i < bytes.size() && i < kMaxVarintBytes; ++i) {
     const auto byte = std::to_integer<std::uint64_t>(bytes[i]);
