@@ -213,9 +213,9 @@ class Bench:
     def generate(self, address, **options):
         return self.generator(address, **options).line("end")
 
-    def disk(self, mode, total, group, value=65536):
+    def disk(self, mode, total, group, value=65536, program="bench_disk"):
         folder = self.folder / f"disk{self.count()}"
-        process = Process(self.bin / "bench_disk", "--mode", mode, "--dir", folder,
+        process = Process(self.bin / program, "--mode", mode, "--dir", folder,
                           "--bytes", int(total), "--group", int(group), "--value", int(value))
         try:
             return process.line("seconds")["seconds"]

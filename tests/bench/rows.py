@@ -147,6 +147,8 @@ def journaling(size, in_flight, full, quick, after=None):
         if after == "append":
             seconds = bench.disk("append", total, bench.group)
             found["append_fdatasync_records_per_second"] = line["records"] / seconds
+            seconds = bench.disk("rocksdb", total, bench.group, program="bench_disk_crc")
+            found["rocksdb_with_our_crc_records_per_second"] = line["records"] / seconds
         return rate_of(line), found
     return run
 
