@@ -177,9 +177,13 @@ void StreamMachine::admit(const event::BatchCame& batch, std::uint64_t skip, std
 }
 
 // The running byte count through safe_, which may have left the window.
+// At most: inside a block nobody knows which record has which bytes, and a producer that counts its
+// own must not be refused for that.
 std::uint64_t StreamMachine::running_at_safe() const {
   if (safe_ >= head_) return running_bytes_;
-  if (const BlockInfo* block = window_.find(safe_ + 1)) return block->running_at(safe_);
+  if (const BlockInfo* block = window_.find(safe_ + 1)) {
+    return safe_ < block->first ? block->running_bytes - block->bytes : block->running_bytes;
+  }
   return window_.empty() ? running_bytes_ : window_.front().running_bytes - window_.front().bytes;
 }
 

@@ -299,6 +299,27 @@ TEST_F(Found, AProducerThatSendsMoreThanMayBeInFlightIsRefused) {
   EXPECT_EQ(last<action::Reject>()->code, RejectCode::in_flight);
 }
 
+TEST_F(Found, AProducerThatCountsItsOwnRecordsIsNotRefusedWhereABlockIsAcknowledgedInPart) {
+  StreamPolicy p = policy();
+  p.window_bytes = 1000;  // 750 in flight
+  start(p);
+  hello();
+  connect();
+  records = {RecordInfo{700, false, false, false}, RecordInfo{10, false, false, false}};
+  event::BatchCame large;
+  large.session = kSession;
+  large.first = {kEpoch, 1};
+  large.count = 2;
+  large.bytes = 710;
+  large.records = records;
+  step(large);
+  ack(1);
+  ASSERT_EQ(safe(), 1U);
+  publish(1, 600);
+  publish(1, 140);
+  EXPECT_FALSE(last<action::Reject>());
+}
+
 TEST_F(Found, WhatOnlyMemoryHeldIsSentAgainByAProducerThatStillHasIt) {
   StreamPolicy p = policy();
   p.acks = Acks::none;
