@@ -276,6 +276,18 @@ def start_seconds(killed):
     return run
 
 
+def start_seconds_of_many(count):
+    """After SIGKILL, all of them with a part of the backlog."""
+    def run(bench):
+        broker = many_streams(bench, count, free_port(), 'max_disk_bytes = "24GiB"')
+        broker.start()
+        bench.generate(broker.address, size=KIB, streams=count, until="acknowledged",
+                       records=bench.scale(10 * GIB, GIB) // (KIB + 20))
+        broker.process.kill()
+        return broker.start()
+    return run
+
+
 def given_back(bench):
     port = free_port()
     broker = Broker(bench, spillway_sink(port), journal='max_disk_bytes = "24GiB"')
@@ -290,10 +302,10 @@ def given_back(bench):
 
 # --- 16: many streams ---------------------------------------------------------------------------
 
-def many_streams(bench, count, port):
+def many_streams(bench, count, port, journal='compression = "none"'):
     return Broker(bench, "", streams="".join(
         f'[[stream]]\nname = "s{i}"\n{spillway_sink(port, stream=f"s{i}")}'
-        for i in range(1, count + 1)), journal='compression = "none"')
+        for i in range(1, count + 1)), journal=journal)
 
 
 def rate_of_many(count, live):
@@ -404,6 +416,8 @@ ROWS = [
         repeats=False),
     Row(15, "start with a backlog after SIGKILL", "s", start_seconds(True), more_is_better=False,
         target=1, repeats=False),
+    Row(15, "start of 64 streams with a backlog, killed", "s", start_seconds_of_many(64),
+        more_is_better=False, target=3, repeats=False),
     Row(16, "journaling, 8 streams", "records/s", rate_of_many(8, False), rate_of_many(1, False)),
     Row(16, "journaling, 64 streams", "records/s", rate_of_many(64, False), rate_of_many(1, False),
         target_ratio=0.6),
