@@ -148,6 +148,31 @@ LogScan scan_log(const std::filesystem::path& path, const VisitRecord& visit) {
   return scan;
 }
 
+void append_log(std::string& log, std::string_view record) {
+  bool begins = true;
+  do {
+    std::size_t room = kBlockBytes - log.size() % kBlockBytes;
+    if (room < kHeader) {
+      log.append(room, '\0');
+      room = kBlockBytes;
+    }
+    const std::size_t length = std::min(record.size(), room - kHeader);
+    const bool ends = length == record.size();
+    const auto type = static_cast<char>(begins ? (ends ? kFull : kFirst) : ends ? kLast : kMiddle);
+    const std::size_t at = log.size();
+    log.append(kHeader - 1, '\0');
+    log.push_back(type);
+    log.append(record.substr(0, length));
+    const auto checked = std::as_bytes(std::span(log).subspan(at + kHeader - 1));
+    const std::uint32_t crc = masked(crc32c(checked));
+    const auto stored = static_cast<std::uint16_t>(length);
+    std::memcpy(log.data() + at, &crc, sizeof crc);
+    std::memcpy(log.data() + at + sizeof crc, &stored, sizeof stored);
+    record.remove_prefix(length);
+    begins = false;
+  } while (!record.empty());
+}
+
 std::optional<std::pair<std::uint64_t, std::uint32_t>> writes_of(const std::string& record) {
   if (record.size() < kBatchHeader) return std::nullopt;
   std::uint64_t first = 0;

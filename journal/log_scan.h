@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace spillway::journal {
@@ -25,6 +26,9 @@ struct LogScan {
 // it and the one before.
 using VisitRecord = std::function<void(const std::string& record, bool after_damage)>;
 LogScan scan_log(const std::filesystem::path& path, const VisitRecord& visit);
+
+// The reverse: `record` behind the records that `log` holds already.
+void append_log(std::string& log, std::string_view record);
 
 // Of a record of the WAL: the number of its first write, and how many it has.
 std::optional<std::pair<std::uint64_t, std::uint32_t>> writes_of(const std::string& record);

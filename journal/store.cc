@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "journal/clean_wal.h"
 #include "journal/format.h"
 
 namespace spillway::journal {
@@ -179,8 +180,7 @@ StoreContext::StoreContext(const Options& from)
 
 std::unique_ptr<Store> Store::open(StoreContext& context, Mode mode, Failure& failure) {
   if (mode == Mode::salvage) {
-    // Also what lies behind damage: blocks that are missing show as a hole. It can fail where
-    // RocksDB puts together what does not belong together.
+    // Also what lies behind damage: blocks that are missing show as a hole.
     const auto all = rocksdb::WALRecoveryMode::kSkipAnyCorruptedRecords;
     if (auto store = open_once(context, mode, all, failure)) return store;
   }
@@ -196,7 +196,12 @@ std::unique_ptr<Store> Store::open_once(StoreContext& context, Mode mode,
     failure.text = path + " has data files but no CURRENT file";
     return nullptr;
   }
-  const rocksdb::DBOptions options = db_options(context, mode, wal);
+  std::unique_ptr<Store> store(new Store(context));
+  rocksdb::DBOptions options = db_options(context, mode, wal);
+  if (mode == Mode::salvage) {
+    store->env_ = clean_wal_env(context.env);
+    options.env = store->env_.get();
+  }
   std::vector<std::string> names;
   rocksdb::Status status = rocksdb::DB::ListColumnFamilies(options, path, &names);
   std::error_code ignored;
@@ -205,7 +210,6 @@ std::unique_ptr<Store> Store::open_once(StoreContext& context, Mode mode,
     names = {rocksdb::kDefaultColumnFamilyName};
     status = rocksdb::Status::OK();
   }
-  std::unique_ptr<Store> store(new Store(context));
   if (status.ok()) {
     if (mode == Mode::write) {
       for (const std::string& name : {kMetaName, kDeadLettersName}) {

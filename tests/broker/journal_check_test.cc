@@ -305,6 +305,36 @@ TEST_F(JournalHealth, a_start_deletes_nothing_that_is_intact_behind_a_flipped_bi
   EXPECT_EQ(lost(repaired()), kRecords);
 }
 
+// RocksDB by itself puts together what does not belong together, or searches for ever.
+TEST_F(JournalHealth,
+       a_flipped_bit_in_any_part_of_a_record_of_the_wal_is_read_around_and_repaired) {
+  constexpr Offset kFew = 12;
+  constexpr std::uintmax_t kFragment = 32 << 10;
+  fill(kFew);
+  const fs::path sound = folder_.path() / "sound";
+  fs::rename(data_, sound);
+  // Of the sixth record: in contents, length and type of its first fragments, and of later ones.
+  const std::uintmax_t begin = 6 * (kBytes / kFragment) * kFragment;
+  for (std::uintmax_t at = begin; at <= begin + kBytes; at += 3 * kFragment) {
+    for (const std::uintmax_t byte : {100u, 4u, 5u, 6u}) {
+      fs::remove_all(data_);
+      fs::copy(sound, data_, fs::copy_options::recursive);
+      flip(files(".log").back(), at + byte);
+      {
+        const auto opened = journal::Journal::open(options(), {});
+        ASSERT_TRUE(opened);
+        const auto& found = (*opened)->recovered().at(0);
+        EXPECT_FALSE(found.writable);
+        EXPECT_EQ(found.end, kFew * kRecords);
+        EXPECT_THAT(found.damage.value_or(""), HasSubstr("spillway journal repair"));
+      }
+      const auto report = repaired();
+      EXPECT_THAT(kinds(report), Contains("hole")) << at << " " << byte << ": " << texts(report);
+      EXPECT_LE(lost(report), 2 * kRecords);
+    }
+  }
+}
+
 TEST_F(JournalHealth, a_missing_manifest_costs_nothing) {
   for (const auto& path : files("MANIFEST")) fs::remove(path);
   EXPECT_EQ(lost(repaired()), 0u);

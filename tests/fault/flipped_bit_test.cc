@@ -168,6 +168,7 @@ template <class Damage>
 void expect_tables_stay(const Damage& damage) {
   const TempDir dir(in_memory());
   fill(dir.path());
+  in_child([&] { open_journal(small_options(dir.path())); });  // writes out what is in the WAL
   std::vector<std::filesystem::path> tables;
   for (const auto& table : files_of(dir.path(), ".sst")) {
     if (std::filesystem::file_size(dir.path() / "journal" / table) > (1 << 20)) {
