@@ -465,6 +465,97 @@ TEST_F(JournalHealth, a_repair_removes_the_cause_of_the_halt_and_no_other) {
               ElementsAre(Field(&recovery::HaltCause::kind, recovery::CauseKind::max_bytes)));
 }
 
+// What a crash leaves at each step of broker/README.md, put together from a repair that ended.
+TEST_F(JournalHealth, a_repair_that_was_cut_short_at_any_step_is_ended_by_the_next) {
+  enum Step { kBuilding, kExchanged, kMarksWritten, kLatchesWritten };
+  {
+    auto journal = journal::Journal::open(options(), {});
+    recovery::HaltCause damaged;
+    damaged.kind = recovery::CauseKind::journal_damaged;
+    std::promise<bool> done;
+    (*journal)->write_latch("s", encode_latch({damaged}), [&](bool ok) { done.set_value(ok); });
+    ASSERT_TRUE(done.get_future().get());
+  }
+  fs::remove(table());
+  const fs::path damaged = folder_.path() / "damaged";
+  fs::rename(data_, damaged);
+  for (const Step step : {kBuilding, kExchanged, kMarksWritten, kLatchesWritten}) {
+    fs::remove_all(data_);
+    fs::copy(damaged, data_, fs::copy_options::recursive);
+    const JournalReport before = check();
+    EXPECT_GT(lost(before), 0u);
+    if (step == kBuilding) {
+      fs::create_directories(data_ / "repair" / "20260101T000000Z.unfinished" / "journal");
+      std::ofstream(data_ / "repair" / "20260101T000000Z.unfinished" / "journal" / "000007.log")
+          << "half of it";
+      EXPECT_EQ(lost(check()), lost(before));
+    } else {
+      const auto done = repair_journal(data_, nullptr, true);
+      ASSERT_TRUE(done) << done.error().message;
+      const fs::path unfinished = done->kept + ".unfinished";
+      fs::rename(done->kept, unfinished);
+      for (const char* slots : {"marks", "latch"}) {
+        const Step written = std::string(slots) == "marks" ? kMarksWritten : kLatchesWritten;
+        if (step >= written) continue;
+        fs::copy_file(unfinished / slots / "s", data_ / slots / "s",
+                      fs::copy_options::overwrite_existing);
+      }
+      const auto journal = journal::Journal::open(options(), {});
+      ASSERT_TRUE(journal);
+      EXPECT_FALSE((*journal)->recovered().at(0).damage);
+      EXPECT_TRUE((*journal)->recovered().at(0).writable);
+    }
+    const auto again = repair_journal(data_, nullptr, true);
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(again->applied, step != kLatchesWritten);
+    const JournalReport after = check();
+    EXPECT_THAT(after.findings, IsEmpty()) << texts(after);
+    EXPECT_THAT(after.notes, IsEmpty()) << texts(after);
+    compare(before);
+  }
+}
+
+TEST_F(JournalHealth, a_table_that_no_list_names_any_more_leaves_a_hole) {
+  fs::remove(table());
+  for (const auto& path : files("MANIFEST")) fs::remove(path);
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), Contains("hole")) << texts(report);
+  EXPECT_THAT(texts(report), Not(HasSubstr("from stream s")));
+  EXPECT_THAT(report.streams.at(0).lost, SizeIs(1));
+}
+
+TEST_F(JournalHealth, a_state_that_is_older_than_the_blocks_sends_them_again) {
+  const auto older = [this](const recovery::DurableState& state) {
+    fill(3);
+    auto journal = journal::Journal::open(options(), {});
+    journal::Commit next;
+    next.state = encode_state(state);
+    commit(**journal, std::move(next));
+  };
+  recovery::DurableState closed = state_at(kRecords, 9);
+  closed.open = false;
+  closed.first = 0;
+  closed.closed_end = kRecords;
+  older(closed);
+  EXPECT_THAT(kinds(check()), ElementsAre("state"));
+  ASSERT_TRUE(repair_journal(data_, nullptr, true));
+  EXPECT_THAT(check().findings, IsEmpty()) << texts(check());
+  const auto stored = [this] {
+    return *decode_state(*(*journal::Inspector::open(data_))->streams().at(0).state);
+  };
+  EXPECT_TRUE(stored().open);
+  EXPECT_EQ(stored().first, kRecords + 1);
+  EXPECT_EQ(stored().sinks.at(0).cursor, kRecords);
+
+  recovery::DurableState young = state_at(0, 9);
+  young.epochs = {{kEpoch - 1, 0}};
+  young.epoch_newest = kEpoch - 1;
+  older(young);
+  const auto report = repaired();
+  EXPECT_THAT(texts(report), HasSubstr("does not know epoch 7, and blocks do"));
+  EXPECT_EQ(stored().epochs.back(), (recovery::Epoch{kEpoch, 0}));
+}
+
 TEST_F(JournalHealth, a_lost_state_is_made_anew_of_the_configuration_and_the_blocks) {
   config::Config config;
   config.data_dir = data_;
