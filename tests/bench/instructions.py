@@ -31,7 +31,9 @@ class CountedBroker(Broker):
     """A broker whose instructions are counted from start to stop."""
 
     def __init__(self, bench, sinks):
-        super().__init__(bench, sinks)
+        # However slow the machine is just now, nothing happens for lack of time.
+        super().__init__(bench, sinks + 'ack_timeout = "10m"\n',
+                         'spill_after = "1m"\ncheckpoint_interval = "10m"')
         self.out = Path(f"{self.data_dir}.callgrind")
 
     def start(self, counted=True):
