@@ -36,7 +36,8 @@ def measure(row, bench, rounds):
     values, baselines, extra = [], [], {}
     for _ in range(rounds if row.repeats else 1):
         if row.baseline:
-            baselines.append(row.baseline(bench))
+            baseline = row.baseline(bench)
+            baselines.append(baseline[0] if isinstance(baseline, tuple) else baseline)
             bench.clear()
         value = row.value(bench)
         if isinstance(value, tuple):

@@ -282,7 +282,7 @@ def start_seconds_of_many(count):
         broker = many_streams(bench, count, free_port(), 'max_disk_bytes = "24GiB"')
         broker.start()
         bench.generate(broker.address, size=KIB, streams=count, until="acknowledged",
-                       records=bench.scale(10 * GIB, GIB) // (KIB + 20))
+                       records=bench.scale(10 * GIB, 256 * MIB) // (KIB + 20))
         broker.process.kill()
         return broker.start()
     return run
@@ -316,8 +316,8 @@ def rate_of_many(count, live):
             bench.receiver(port)
         broker = many_streams(bench, count, port)
         broker.start()
-        size, records = (256, bench.scale(3_000_000, 700_000)) if live else (
-            400, bench.scale(2_000_000, 500_000))
+        size, records = (256, bench.scale(3_000_000, 500_000)) if live else (
+            400, bench.scale(2_000_000, 300_000))
         more = {"size": size, "streams": count, "in_flight": 16 * MIB // count,
                 "until": "taken" if live else "acknowledged"}
         # First what happens once in the life of a stream: an epoch, a place in the journal.
