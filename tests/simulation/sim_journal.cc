@@ -63,6 +63,8 @@ void Journal::cut_blocks(Offset end) {
   while (!blocks_.empty() && blocks_.back().first > end) blocks_.pop_back();
   end_ = std::max(watermark_, blocks_.empty() ? 0 : blocks_.back().last);
   records_.resize(blocks_.empty() ? 0 : blocks_.back().last + 1 - records_first_);
+  // What comes after it now was never there before.
+  for (Past& past : pasts_) past.end = std::min(past.end, end_);
 }
 
 void Journal::lose_tail(Random& random) {

@@ -435,7 +435,7 @@ Offset World::offset_of(Position position) const {
 }
 
 Offset World::stored_cursor(std::size_t sink) const {
-  if (journal_.state() == nullptr) return 0;
+  if (journal_.state() == nullptr || restoring()) return 0;  // of before a reset, perhaps
   const auto& sinks = journal_.state()->sinks;
   const auto stored = std::ranges::find(sinks, plan_.policy.sinks[value_of(id_of(sink))].name,
                                         &recovery::SinkState::name);
