@@ -65,7 +65,10 @@ class Good:
 
     def finish(self):
         """What the abuse has cost it, in words."""
-        self.connect()  # who is silent for long is hung up on
+        try:
+            self.ask()
+        except OSError:
+            self.connect()  # who is silent for long is hung up on
         during = statistics.median(self.ask() for _ in range(50))
         expect(during < max(20 * self.before, 0.05) or harness.SANITIZED,
                f"an acknowledgement takes {during:.4f} s instead of {self.before:.4f}")
