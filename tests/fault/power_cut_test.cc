@@ -64,13 +64,15 @@ std::filesystem::path program_folder() {
 // Runs the workload in `root`/data under the shim.
 void run_workload(const std::filesystem::path& root, const std::filesystem::path& trace,
                   const std::string& workload, std::uint64_t seed) {
-  const char* sanitizer = std::getenv("ASAN_OPTIONS");
+  const auto set = [](const char* name) {
+    const char* text = std::getenv(name);
+    return std::string(name) + '=' + (text != nullptr ? text : "");
+  };
   const std::vector<std::string> variables = {
       "LD_PRELOAD=" + (program_folder() / "libpower_shim.so").string(),
       "SPILLWAY_POWER_ROOT=" + root.string(), "SPILLWAY_POWER_TRACE=" + trace.string(),
       // A sanitizer wants to come first; the shim asks the kernel, past whatever stands before it.
-      "ASAN_OPTIONS=" + std::string(sanitizer != nullptr ? sanitizer : "") +
-          ":verify_asan_link_order=0"};
+      set("ASAN_OPTIONS") + ":verify_asan_link_order=0", set("TSAN_OPTIONS")};
   const std::vector<std::string> words = {(program_folder() / "power_workload").string(),
                                           (root / "data").string(), workload, std::to_string(seed)};
   const auto pointers = [](const std::vector<std::string>& texts) {
