@@ -156,19 +156,25 @@ Result<std::vector<Obstacle>> find_obstacles(const config::Config& config) {
       const std::string name = stream->name + "/" + sink.name;
       const config::Sink* const now = configured(*stream, sink.name);
       if (now == nullptr && !recovery::drained(*state, sink, recovered.end)) {
-        obstacles.push_back(
-            {stream->name, sink.name,
-             "no longer configured, but " + std::to_string(recovered.end - passed(sink)) +
-                 " records still wait for it: configure it again, or `spillway sink forget " +
-                 name + " --accept-drop`, or `spillway sink rename " + name + " NEW`"});
+        std::string why = "no longer configured, but ";
+        why.append(std::to_string(recovered.end - passed(sink)))
+            .append(" records still wait for it: configure it again, or `spillway sink forget ")
+            .append(name)
+            .append(" --accept-drop`, or `spillway sink rename ")
+            .append(name)
+            .append(" NEW`");
+        obstacles.push_back({stream->name, sink.name, std::move(why)});
       }
       if (now == nullptr || sink.identity.empty()) continue;
       if (const std::string identity = config::sink_identity(*now); identity != sink.identity) {
-        obstacles.push_back(
-            {stream->name, sink.name,
-             "was " + sink.identity + " and is now " + identity +
-                 ": its cursor belongs to the old destination; `spillway sink reset " + name +
-                 "` takes it over, or give the new one a name of its own"});
+        std::string why = "was ";
+        why.append(sink.identity)
+            .append(" and is now ")
+            .append(identity)
+            .append(": its cursor belongs to the old destination; `spillway sink reset ")
+            .append(name)
+            .append("` takes it over, or give the new one a name of its own");
+        obstacles.push_back({stream->name, sink.name, std::move(why)});
       }
     }
   }

@@ -184,7 +184,7 @@ void Stream::introduce(Introduction introduction) {
     event.own_epoch = hello.own_epoch();
   }
   generation_asked_ = event.generation;
-  handle(std::move(event));
+  handle(event);
   session->start();
 }
 
@@ -280,7 +280,7 @@ void Stream::clear_halt(recovery::event::HaltCleared how, Reply reply) {
   }
   how.request = next_request_++;
   replies_.emplace(how.request, std::move(reply));
-  handle(std::move(how));
+  handle(how);
 }
 
 }  // namespace spillway::broker

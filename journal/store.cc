@@ -296,8 +296,7 @@ rocksdb::Status Store::create_streams(const std::vector<std::string>& names) {
   std::vector<std::string> families;
   for (const std::string& name : names) families.push_back(std::string(kStreamFamily) + name);
   std::vector<rocksdb::ColumnFamilyHandle*> made;  // also when it fails: those before the failure
-  const rocksdb::Status status =
-      db_->CreateColumnFamilies(stream_options(context_), families, &made);
+  rocksdb::Status status = db_->CreateColumnFamilies(stream_options(context_), families, &made);
   for (std::size_t i = 0; i < made.size(); ++i) {
     handles_.push_back(made[i]);
     streams_[names[i]] = made[i];

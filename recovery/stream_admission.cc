@@ -1,5 +1,6 @@
 // Admission: contiguity, duplicates, epochs of relays, groups, limits (G7, G12).
 #include <algorithm>
+#include <utility>
 
 #include "base/invariant.h"
 #include "recovery/stream_machine.h"
@@ -120,14 +121,15 @@ std::uint64_t StreamMachine::admissible(const event::BatchCame& batch, std::uint
       const bool by_count = i + 1 > room.count;
       if (!by_count && bytes <= room.bytes) continue;
       const SinkPolicy& policy = room.sink->policy;
-      const std::string limit = by_count ? "max_records = " + std::to_string(policy.max_records)
-                                         : "max_bytes = " + std::to_string(max_bytes(*room.sink));
-      const std::string advice =
-          room.sink->drop_held ? ": it was lowered below what waits; start with --accept-drop to "
-                                 "let go of what is over it, or raise it again"
-                               : "";
-      raise(by_count ? CauseKind::max_records : CauseKind::max_bytes, policy.name,
-            limit + " of sink " + policy.name + advice);
+      std::string text = by_count ? "max_records = " + std::to_string(policy.max_records)
+                                  : "max_bytes = " + std::to_string(max_bytes(*room.sink));
+      text.append(" of sink ").append(policy.name);
+      if (room.sink->drop_held) {
+        text +=
+            ": it was lowered below what waits; start with --accept-drop to let go of what is "
+            "over it, or raise it again";
+      }
+      raise(by_count ? CauseKind::max_records : CauseKind::max_bytes, policy.name, std::move(text));
       return i;
     }
   }

@@ -35,7 +35,7 @@ void StreamMachine::on(const event::HelloCame& e) {
   PendingHello pending;
   pending.hello = e;
   pending.generation = e.generation == 0 ? newest + 1 : e.generation;
-  hello_ = std::move(pending);
+  hello_ = pending;
   if (session_) {
     // What the older connection handed over stays, so it may finish the record it is sending.
     hello_->cut_at = now_.steady + kHandoverLimit;

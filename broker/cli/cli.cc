@@ -389,7 +389,7 @@ std::optional<std::string> unknown_command(const CLI::App& app,
       return text + ", did you mean \"" + near + "\"?";
     }
     text += " (one of";
-    for (const auto& name : names) text += " " + name;
+    for (const auto& name : names) text.append(" ").append(name);
     return text + ")";
   }
   return std::nullopt;

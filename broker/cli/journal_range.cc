@@ -29,7 +29,7 @@ Result<BlockPtr> JournalRange::at(Position position) {
   Offset last = stream_.end + 1;  // where there is nothing
   while (first < last) {
     const Offset middle = first + (last - first) / 2;
-    const auto block = at(middle);
+    auto block = at(middle);
     if (!block) return block;
     if (*block != nullptr && (*block)->last_position() < position) {
       first = (*block)->last() + 1;

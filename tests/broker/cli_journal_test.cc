@@ -274,14 +274,16 @@ TEST_F(JournalTools, export_of_positions_that_are_not_held_says_what_is) {
   EXPECT_THAT(why("--to", "7/6"), AllOf(HasSubstr("its epoch ends before"), HasSubstr(held)));
   EXPECT_THAT(why("--to", "9/2"), AllOf(HasSubstr("its epoch ends before"), HasSubstr(held)));
   EXPECT_THAT(why("--to", "10/1"), AllOf(HasSubstr("there is no epoch 10"), HasSubstr(held)));
-  journal::Commit trim;
-  trim.watermark = 5;
-  put(std::move(trim));
+  const auto trim = [this](Offset watermark) {
+    journal::Commit commit;
+    commit.watermark = watermark;
+    put(std::move(commit));
+  };
+  trim(5);
   EXPECT_THAT(why("--from", "7/2"),
               AllOf(HasSubstr("it was trimmed"), HasSubstr("the journal holds 9/1 to 9/1")));
   EXPECT_EQ(journal({"export", "--stream", "s"}).out, "new\n");
-  trim.watermark = 6;
-  put(std::move(trim));
+  trim(6);
   EXPECT_THAT(why("--from", "9/1"), HasSubstr("which holds no records"));
   EXPECT_EQ(journal({"export", "--stream", "s"}).code, kOk);
 }

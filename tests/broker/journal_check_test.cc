@@ -130,7 +130,7 @@ class JournalHealth : public testing::Test {
     return tables().at(1);
   }
   fs::path wal() const {  // the newest: what older ones hold may be in tables already
-    const auto path = files(".log").back();
+    auto path = files(".log").back();
     EXPECT_GT(fs::file_size(path), 4 * kBytes);
     return path;
   }
@@ -161,7 +161,7 @@ class JournalHealth : public testing::Test {
 
   // Repairs, and compares what is there then: what was intact as it was, what was lost as skips.
   JournalReport repaired(const config::Config* config = nullptr) {
-    const JournalReport before = check(config);
+    JournalReport before = check(config);
     EXPECT_THAT(before.findings, Not(IsEmpty()));
     const auto plan = repair_journal(data_, config, false);
     EXPECT_TRUE(plan) << plan.error().message;

@@ -129,13 +129,13 @@ TEST(Append, MakesRoomForAllStreamsThatWaitInOneStep) {
 
 TEST(Append, CompletesCommitsInTheOrderOfTheCalls) {
   TempDir dir;
-  std::vector<int> order;
+  std::vector<Offset> order;
   {
     const auto journal = open_journal(options_in(dir.path(), {"a", "b"}));
-    for (int i = 0; i < 200; ++i) {
+    for (Offset i = 0; i < 200; ++i) {
       Commit commit;
       commit.stream = i % 2 == 0 ? "a" : "b";
-      commit.append = {make_block(static_cast<Offset>(1 + i / 2), 1, 100)};
+      commit.append = {make_block(1 + i / 2, 1, 100)};
       journal->commit(std::move(commit), [&order, i](Outcome outcome) {
         EXPECT_EQ(outcome, Outcome::ok);
         order.push_back(i);

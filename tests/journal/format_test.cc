@@ -53,9 +53,17 @@ TEST(Format, IsByteForByteWhatTheDocumentSays) {
   block.storage = storage;
   EXPECT_EQ(hex(view(key_of(300))), "000000000000012c");
   EXPECT_EQ(hex(value_of({std::make_shared<const Block>(block)})),
-            "031f7ae8" "01" "01" "00" "00"
-            "00f1536500000000" "2c00000000000000" "0200000000000000"
-            "d26ce5cf8b010000" "0010000000000000" "010203");
+            "031f7ae8"
+            "01"
+            "01"
+            "00"
+            "00"
+            "00f1536500000000"
+            "2c00000000000000"
+            "0200000000000000"
+            "d26ce5cf8b010000"
+            "0010000000000000"
+            "010203");
 }
 
 TEST(Format, FindsEveryFlippedBit) {

@@ -99,7 +99,7 @@ TEST(Inspect, SaysWhichRangeIsMissing) {
   TempDir dir;
   fill(dir.path());
   tamper(dir.path(), [](rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family) {
-    for (const Offset at : {31, 41}) {
+    for (const Offset at : {31U, 41U}) {
       const Key key = key_of(at);
       ASSERT_TRUE(db.Delete({}, family, slice(key)).ok());
     }

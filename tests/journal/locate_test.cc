@@ -13,9 +13,8 @@ struct Fixture : testing::Test {
   void fill(Offset count) {
     std::vector<BlockPtr> blocks;
     for (Offset i = 1; i <= count; ++i) {
-      blocks.push_back(with(make_block(i, 1, kBytes), [&](Block& block) {
-        block.ends_clean = i % 3 == 0;
-      }));
+      blocks.push_back(
+          with(make_block(i, 1, kBytes), [&](Block& block) { block.ends_clean = i % 3 == 0; }));
     }
     ASSERT_EQ(append(*journal, blocks), Outcome::ok);
   }

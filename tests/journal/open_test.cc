@@ -180,7 +180,6 @@ TEST(Open, DeliversTheIntactPartOfAStoreWithABrokenTableAndRefusesCommits) {
   fill(dir.path(), 40, 1 << 20);  // several tables
   const auto tables = files(dir.path(), ".sst");
   ASSERT_GT(tables.size(), 3u);
-  fs::path largest = tables[0];
   std::vector<fs::path> large;
   for (const auto& table : tables) {
     if (fs::file_size(table) > (1 << 20)) large.push_back(table);

@@ -314,7 +314,7 @@ TEST(Salvage, ForgetsDeadLettersThatThePurgeInTheWalTook) {
     Store::Failure failure;
     const auto store = Store::open(context, Store::Mode::write, failure);
     ASSERT_NE(store, nullptr) << failure.text;
-    for (const Offset number : {1, 3}) {
+    for (const Offset number : {1U, 3U}) {
       const std::string key = dead_letter_prefix("s") + std::string(view(key_of(number)));
       ASSERT_TRUE(store->db().Delete(rocksdb::WriteOptions(), store->dead_letters(), key).ok());
     }

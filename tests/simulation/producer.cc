@@ -51,7 +51,7 @@ void Producer::say(Session& session, Frame frame) {
 void Producer::answer(Session& session, Reply reply) {
   if (!session.client_open) return;
   session.out_at = std::max(session.out_at, world_.now() + world_.random().delay() / 8);
-  session.out.push_back(std::move(reply));
+  session.out.push_back(reply);
   world_.schedule(session.out_at - world_.now(), What::frame_out, 0, session.id);
 }
 
@@ -156,7 +156,7 @@ void Producer::on(const recovery::action::Welcome& welcome) {
   if (!script_.epochs().empty() && !script_.knows(welcome.held.epoch)) {
     reply.epoch_before_ends = world_.end_of_epoch(script_.epochs().back().number);
   }
-  answer(*session, std::move(reply));
+  answer(*session, reply);
 }
 
 void Producer::on(const recovery::action::Reject& reject) {
