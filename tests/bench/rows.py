@@ -365,7 +365,7 @@ def idle_disk(bench):
 
 
 def instructions_row(path, name):
-    most = instructions.recorded().get(path, 0) * (1 + instructions.MARGIN)
+    most = instructions.recorded().get(path, 0) * (1 + instructions.MORE)
     return Row(17, f"instructions, {name}", "a record", instructions.PATHS[path],
                more_is_better=False, target=most, repeats=False)
 
