@@ -10,14 +10,16 @@ RECORDS = 30_000
 SIZE = 2_000  # together more than a few tables of the smallest journal
 
 
-def outage(run, records=RECORDS):
+def outage(run, in_tables=True):
     """A stopped broker whose journal holds everything, for a sink that was never there."""
-    published = run.records("records", records, SIZE)
+    published = run.records("records", RECORDS, SIZE)
     receiver = run.receiver(run.port(), "taken")
     broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
                         journal='max_disk_bytes = "256MiB"\ncompression = "none"').start()
     run.publish(broker.address, published).result()
     broker.stop()
+    if in_tables:  # a start writes what the WAL has into tables: no record is there twice then
+        broker.start().stop()
     expect(broker.cli("journal", "check")["findings"] == [], "it is damaged from the beginning")
     return published, receiver, broker
 
@@ -87,7 +89,7 @@ def a_broker_that_meets_a_flipped_bit_delivers_the_rest_and_says_what_is_lost(ru
 
 
 def a_flipped_bit_in_the_wal_halts_the_stream_until_it_is_repaired(run):
-    published, receiver, broker = outage(run)
+    published, receiver, broker = outage(run, in_tables=False)
     wal = files(broker, ".log")[0]
     flip(wal, wal.stat().st_size // 2)
     broker.start()
