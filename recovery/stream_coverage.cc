@@ -107,13 +107,13 @@ void StreamMachine::settle_coverage() {
       if (now_.steady - *quiet_since_ < kQuietBeforeClosing) return;
       // Between two writes the journal's end is known. What came since stays in the window: waiting
       // for a pause of the producer would keep the disk busy as long as there is none.
-      if (writing_ || appended_ != durable_end_) return;
+      if (!writing_.empty() || appended_ != durable_end_) return;
       closing_end_ = durable_end_;
       enter(Coverage::closing);
       [[fallthrough]];
     case Coverage::closing:
       if (reason) return enter(Coverage::open);  // it goes on at E + 1: the window still has it
-      if (min_effective() >= closing_end_ && !writing_) enter(Coverage::sealing);
+      if (min_effective() >= closing_end_ && writing_.empty()) enter(Coverage::sealing);
       return;
     case Coverage::sealing: return;
   }

@@ -266,8 +266,8 @@ std::optional<Instant> StreamMachine::deadline() const {
   }
   consider(spill_at());
   // After it, the end of the write under way is what is waited for.
-  if (quiet_since_ && !writing_) consider(*quiet_since_ + kQuietBeforeClosing);
-  if (known_ && !journal_down_ && !writing_ && policy_.checkpoint_interval > Millis(0) &&
+  if (quiet_since_ && writing_.empty()) consider(*quiet_since_ + kQuietBeforeClosing);
+  if (known_ && !journal_down_ && writing_.empty() && policy_.checkpoint_interval > Millis(0) &&
       progress() != progress_written_) {
     consider(std::max(wrote_at_ + policy_.checkpoint_interval, now_.steady + Millis(1)));
   }

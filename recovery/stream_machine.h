@@ -43,6 +43,7 @@ inline constexpr Millis kNoOutageBefore{30000};  // after start
 inline constexpr std::size_t kMaxPendingMarks = 4096;
 inline constexpr std::uint64_t kEpochSpread = std::uint64_t{1} << 20;  // after a loss: 12 days
 inline constexpr std::uint64_t kAppendBytes = std::uint64_t{2} << 20;  // of one commit
+inline constexpr std::size_t kAppendsUnderWay = 64;
 
 class StreamMachine {
  public:
@@ -162,8 +163,9 @@ class StreamMachine {
   void flush();
   void start_write(Offset append_first, Offset append_last, bool final);
   Offset append_through() const;
+  bool may_follow() const;
   void finish_write(Writing writing);
-  void put_back(Writing&& writing);
+  void put_back(std::deque<Writing> writings);
   void apply_durable();
   void fill_snapshot(DurableState& state, Offset append_last) const;
   void acknowledge();
@@ -305,9 +307,9 @@ class StreamMachine {
   std::uint64_t changes_ = 0;
   std::uint64_t durable_changes_ = 0;
   std::uint64_t revision_ = 0;
-  std::uint64_t next_id_ = 1;  // of writes, latch writes and locates
-  std::optional<Writing> writing_;
-  std::optional<Writing> failed_;  // its outcome is known once the journal is open again
+  std::uint64_t next_id_ = 1;    // of writes, latch writes and locates
+  std::deque<Writing> writing_;  // under way, in order; behind an append only appends
+  std::deque<Writing> failed_;   // what became of them is known once the journal is open again
   std::vector<Loss> losses_;
   std::deque<std::pair<Offset, std::uint64_t>>
       unsaid_;  // skip blocks, and the changes they wait for

@@ -1,6 +1,7 @@
 // What a journal holds when it is opened, or open again after a failure, beside what it had
 // confirmed (D7, G10, G11).
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "recovery/stream_machine.h"
@@ -50,20 +51,25 @@ void StreamMachine::on(const event::JournalDown&) {
 }
 
 void StreamMachine::on(const event::JournalReopened& e) {
-  if (writing_) failed_ = std::exchange(writing_, std::nullopt);  // it never reached the queue
+  // What never reached the queue, or has not come back from it, failed too.
+  std::ranges::move(std::exchange(writing_, {}), std::back_inserter(failed_));
   journal_down_ = false;
   clear(CauseKind::journal_failing, {});
   if (!e.damage.empty()) raise(CauseKind::journal_damaged, {}, e.damage);
   const std::uint64_t stored = e.state ? e.state->revision : 0;
-  auto failed = std::exchange(failed_, std::nullopt);
-  const bool landed = failed && stored == failed->state->revision;
-  if (landed) {
-    failed->final = failed->final && (!failed->state->open || e.end >= durable_end_);
-    finish_write(std::move(*failed));
+  // They take effect in their order: the revision that is stored says how many did.
+  auto failed = std::exchange(failed_, {});
+  const auto last = std::ranges::find(
+      failed, stored, [](const Writing& writing) { return writing.state->revision; });
+  const bool landed = last != failed.end();
+  for (auto left = landed ? last - failed.begin() + 1 : 0; left > 0; --left) {
+    Writing writing = std::move(failed.front());
+    failed.pop_front();
+    writing.final = writing.final && (!writing.state->open || e.end >= durable_end_);
+    finish_write(std::move(writing));
     if (stop_done_) return;
-  } else if (failed) {
-    put_back(std::move(*failed));
   }
+  put_back(std::move(failed));
   if (cov_ == Coverage::sealing && durable_.open) enter(Coverage::closing);
   const bool older = !landed && stored < durable_.revision;
   if (older || (durable_.open && e.end < durable_end_)) restore(e, older);

@@ -10,21 +10,24 @@
 namespace spillway::recovery {
 
 void StreamMachine::on(const event::Written& e) {
-  if (!writing_ || writing_->id != e.id) return;
-  Writing writing = std::move(*writing_);
-  writing_.reset();
+  if (writing_.empty() || writing_.front().id != e.id) return;
   switch (e.outcome) {
-    case WriteOutcome::ok: return finish_write(std::move(writing));
+    case WriteOutcome::ok: {
+      Writing writing = std::move(writing_.front());
+      writing_.pop_front();
+      return finish_write(std::move(writing));
+    }
+    // What one did not do, those behind it do not do either.
     case WriteOutcome::failed:
       journal_down_ = true;
       down_since_ = now_.steady;
-      failed_ = std::move(writing);
+      failed_ = std::exchange(writing_, {});
       return;
     case WriteOutcome::disk_bound:
     case WriteOutcome::min_free:
       disk_refused_ = e.outcome;
       disk_retry_at_ = now_.steady + kDiskRetry;
-      put_back(std::move(writing));
+      put_back(std::exchange(writing_, {}));
       return;
   }
 }
@@ -48,18 +51,35 @@ void StreamMachine::finish_write(Writing writing) {
   apply_durable();
 }
 
-// Nothing of it is in the store: what it carried goes with the next one.
-void StreamMachine::put_back(Writing&& writing) {
-  if (writing.append_last != 0) appended_ = writing.append_first - 1;
-  losses_.insert(losses_.begin(), std::make_move_iterator(writing.losses.begin()),
-                 std::make_move_iterator(writing.losses.end()));
-  dead_letters_.insert(dead_letters_.begin(), std::make_move_iterator(writing.dead_letters.begin()),
-                       std::make_move_iterator(writing.dead_letters.end()));
+// Nothing of them is in the store: what they carried goes with the next one.
+void StreamMachine::put_back(std::deque<Writing> writings) {
+  for (; !writings.empty(); writings.pop_back()) {
+    Writing& writing = writings.back();
+    if (writing.append_last != 0) appended_ = writing.append_first - 1;
+    losses_.insert(losses_.begin(), std::make_move_iterator(writing.losses.begin()),
+                   std::make_move_iterator(writing.losses.end()));
+    dead_letters_.insert(dead_letters_.begin(),
+                         std::make_move_iterator(writing.dead_letters.begin()),
+                         std::make_move_iterator(writing.dead_letters.end()));
+  }
 }
 
-// Decides whether there is something to write, and that only one write is under way.
+// Whether an append may be sent while others are under way: so that the journal always has the next
+// group at hand, and no disk waits for a message. What needs to know how the last write ended waits
+// for it: coverage that closes, a hole to fill, a commit that may be refused by itself.
+bool StreamMachine::may_follow() const {
+  if (cov_ != Coverage::open || !durable_.open || hole_first_ != 0) return false;
+  if (quiet_since_) return false;
+  return writing_.back().append_last != 0 && writing_.size() < kAppendsUnderWay;
+}
+
+// Decides whether there is something to write; two writes are under way only where both append.
 void StreamMachine::flush() {
-  if (writing_ || journal_down_ || stop_done_) return;
+  if (journal_down_ || stop_done_) return;
+  if (!writing_.empty()) {
+    if (appended_ < head_ && may_follow()) start_write(appended_ + 1, append_through(), false);
+    return;
+  }
   if (cov_ == Coverage::unknown && changes_ == durable_changes_) {
     if (stopping_) {  // nothing was taken: what is stored stays true
       stop_done_ = true;
@@ -169,7 +189,8 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   write.watermark = std::min(watermark_of(*state), head_);  // a cursor may be ahead of the head
   // What every sink has already is appended all the same: coverage has no holes.
   if (append_last != 0) {
-    write.watermark = std::min(write.watermark, append_first - 1);
+    // One that follows must not stand without those before it: a watermark would let it.
+    write.watermark = std::min(write.watermark, writing_.empty() ? append_first - 1 : durable_end_);
   } else if (cov_ == Coverage::opening) {
     write.watermark = std::min(write.watermark, appended_);
   } else if (state->open) {
@@ -183,7 +204,7 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   write.losses = writing.losses;
   write.dead_letters = writing.dead_letters;
   write.use_group_reserve = append_last > clean_head_ || group_open_;
-  writing_ = std::move(writing);
+  writing_.push_back(std::move(writing));
   out_->push_back(std::move(write));
 }
 

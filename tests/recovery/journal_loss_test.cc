@@ -19,6 +19,12 @@ class JournalLoss : public StreamFixture {
     ASSERT_EQ(machine->journal_end(), 10U);
     auto_write = false;
   }
+  void finish_latch() {
+    latch = latchings.front().causes;
+    const std::uint64_t id = latchings.front().id;
+    latchings.erase(latchings.begin());
+    step(event::LatchWritten{id, true});
+  }
   bool damaged() const {
     const auto& causes = machine->causes();
     return std::ranges::find(causes, CauseKind::journal_damaged, &HaltCause::kind) != causes.end();
@@ -67,6 +73,20 @@ TEST_F(JournalLoss, OfBlocksThatNobodyHasIsLedgeredSkippedAndFilled) {
   connect();
   EXPECT_EQ(last<action::Read>()->from, 1U);
   EXPECT_EQ(last<action::Read>()->through, 2U);
+}
+
+TEST_F(JournalLoss, IsFilledByOneAppendBeforeAnotherFollows) {
+  fill(800);
+  reopen(stored, 2);
+  ASSERT_EQ(writes.size(), 1U);
+  ASSERT_EQ(writes[0].fills.size(), 1U);
+  step(event::HaltCleared{1, true, {}, {}});
+  finish_latch();
+  publish();
+  ASSERT_EQ(machine->head(), 11U);
+  EXPECT_EQ(writes.size(), 1U);
+  finish_writes();
+  EXPECT_EQ(machine->journal_end(), 11U);
 }
 
 TEST_F(JournalLoss, IsLedgeredForASinkThatHasItTooForItMayBeRewound) {

@@ -6,6 +6,7 @@ void Counts::print() const {
   const auto number = [](std::uint64_t n) { return static_cast<unsigned long long>(n); };
   std::printf("%llu seeds, %llu steps, %llu records acknowledged, %llu duplicates taken\n",
               number(seeds), number(steps), number(records), number(duplicates));
+  std::printf("%llu appends sent while others were under way\n", number(overlapped));
   std::printf("fullest window: %.2f of window_bytes\n", window_ratio);
   std::printf("faults:\n");
   for (std::size_t i = 0; i < kFaults; ++i) {

@@ -20,6 +20,7 @@ struct Counts {
   std::uint64_t steps = 0;
   std::uint64_t records = 0;
   std::uint64_t duplicates = 0;
+  std::uint64_t overlapped = 0;  // appends sent while others were under way
   std::array<std::uint64_t, kFaults> faults{};
   // [from][to] of deliveries by cause, and of coverage.
   std::map<std::array<int, 3>, std::uint64_t> delivery;

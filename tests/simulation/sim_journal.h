@@ -24,6 +24,8 @@ class Journal {
     std::vector<recovery::Loss> losses;
     std::vector<recovery::DeadLetterNote> dead_letters;
     bool use_group_reserve = false;
+    std::uint64_t generation = 0;
+    bool refused = false;  // since one before it was
   };
   struct Blocks {
     std::vector<recovery::BlockInfo> blocks;

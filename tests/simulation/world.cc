@@ -162,7 +162,7 @@ void World::inject() {
 void World::dispatch(const Item& item) {
   switch (item.what) {
     case What::start_broker: return start_broker();
-    case What::commit_done: return finish_commit(item.a);
+    case What::commit_done: return finish_commits(item.a);
     case What::reopened: return reopen_journal();
     case What::latch_done: {
       if (item.a != latch_id_) return;
@@ -246,7 +246,8 @@ void World::start_broker() {
   ++life_;
   stopping_ = false;
   journal_down_ = false;
-  commit_.reset();
+  commits_.clear();
+  refused_.reset();
   reads_.clear();
   locates_.clear();
   records_.clear();
@@ -303,11 +304,14 @@ void World::start_broker() {
 
 void World::crash() {
   if (tracing()) trace("CRASH");
-  if (commit_ && !journal_down_ && random_.chance(0.5)) {
-    journal_.apply(*commit_);
-    if (tracing()) trace("  the commit under way is in the store");
+  if (!journal_down_) {
+    for (std::uint64_t landed = random_.below(commits_.size() + 1); landed > 0; --landed) {
+      store(commits_.front());
+      if (tracing()) trace("  commit ", commits_.front().id, " is in the store");
+      commits_.pop_front();
+    }
   }
-  commit_.reset();
+  commits_.clear();
   if (restoring()) excuse_uncovered();
   for (Sink& sink : sinks_) sink.lose_broker();
   producer_.lose_broker();
@@ -332,7 +336,7 @@ void World::begin_liveness() {
 
 bool World::drained() const {
   if (!machine_ || stopping_ || !machine_->known() || machine_->halted()) return false;
-  if (!producer_.satisfied() || commit_ || journal_down_) return false;
+  if (!producer_.satisfied() || !commits_.empty() || journal_down_) return false;
   const bool always = machine_->policy().journal == recovery::JournalMode::always;
   if (machine_->coverage() != (always ? recovery::Coverage::open : recovery::Coverage::closed)) {
     return false;

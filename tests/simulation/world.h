@@ -178,7 +178,8 @@ class World {
   void run(const recovery::action::Reply&);
   void run(const recovery::action::StopDone&);
   void push_block(Offset first, std::uint64_t count, std::uint64_t running_bytes);
-  void finish_commit(std::uint64_t id);
+  void finish_commits(std::uint64_t last);
+  recovery::WriteOutcome store(const Journal::Commit& commit);
   void reopen_journal();
   void stale_event();
   void command(recovery::SinkCommand command, std::size_t sink);
@@ -245,7 +246,9 @@ class World {
   bool telling_ = false;
 
   // the journal's process
-  std::optional<Journal::Commit> commit_;
+  std::deque<Journal::Commit> commits_;            // queued, in order
+  std::optional<recovery::WriteOutcome> refused_;  // so is what comes right after
+  std::uint64_t journal_generation_ = 0;           // of what is queued; others fail
   bool journal_down_ = false;
   bool disk_full_ = false;
   std::optional<recovery::Instant> latch_asked_;  // since when the machine wants causes on disk

@@ -168,8 +168,14 @@ void World::run(const action::Evict& a) {
 }
 
 void World::run(const action::Write& a) {
-  require(!commit_, "a second write while one is under way");
+  if (!commits_.empty() && !commits_.back().refused &&
+      commits_.back().generation == journal_generation_) {
+    require(a.append_last != 0 && !commits_.back().blocks.empty(),
+            "a second write while one is under way, and not both append");
+    ++counts_.overlapped;
+  }
   Journal::Commit commit;
+  commit.generation = journal_generation_;
   commit.id = a.id;
   commit.state = a.state;
   commit.watermark = a.watermark;
@@ -219,36 +225,62 @@ void World::run(const action::Write& a) {
           a.state->closed_end, " checkpoint ", a.state->checkpoint, " cursor ",
           a.state->sinks.front().cursor, " watermark ", a.watermark, " losses ", a.losses.size());
   }
-  commit_ = std::move(commit);
+  commits_.push_back(std::move(commit));
   schedule(random_.delay(), What::commit_done, 0, a.id);
 }
 
-void World::finish_commit(std::uint64_t id) {
-  if (!commit_ || commit_->id != id) return;
-  const Journal::Commit commit = std::move(*commit_);
-  commit_.reset();
+recovery::WriteOutcome World::store(const Journal::Commit& commit) {
   using recovery::WriteOutcome;
-  if (journal_down_) return tell(event::Written{id, WriteOutcome::failed});
-  if (hit(Fault::write_failed)) {
-    if (random_.chance(0.5)) journal_.apply(commit);
-    custody_dirty_ = true;
-    journal_down_ = true;
-    schedule(Millis(random_.below(3000)), What::reopened);
-    const bool down_first = random_.chance(0.5);
-    if (down_first) tell(event::JournalDown{});
-    tell(event::Written{id, WriteOutcome::failed});
-    if (!down_first && machine_) tell(event::JournalDown{});
-    return;
+  const bool appends = !commit.blocks.empty();
+  if (appends && refused_ &&
+      commit.blocks.front().first != std::max(journal_.end(), commit.watermark) + 1) {
+    return *refused_;
   }
-  if (disk_full_ && !commit.use_group_reserve &&
-      (!commit.blocks.empty() || !commit.dead_letters.empty())) {
+  if (disk_full_ && !commit.use_group_reserve && (appends || !commit.dead_letters.empty())) {
     const auto outcome = random_.chance(0.5) ? WriteOutcome::disk_bound : WriteOutcome::min_free;
-    return tell(event::Written{id, outcome});
+    if (appends) {
+      refused_ = outcome;
+      for (Journal::Commit& behind : commits_) behind.refused = true;
+    }
+    return outcome;
   }
   journal_.apply(commit);
   custody_dirty_ = true;
-  if (tracing()) trace("committed ", id);
-  tell(event::Written{id, WriteOutcome::ok});
+  if (appends) refused_.reset();
+  if (tracing()) trace("committed ", commit.id);
+  return WriteOutcome::ok;
+}
+
+// What is queued up to this one is one group: it is written, or fails, as a whole.
+void World::finish_commits(std::uint64_t last) {
+  using recovery::WriteOutcome;
+  std::vector<std::pair<std::uint64_t, WriteOutcome>> outcomes;
+  bool down = false;
+  bool lands = true;
+  while (!commits_.empty() && commits_.front().id <= last) {
+    const Journal::Commit commit = std::move(commits_.front());
+    commits_.pop_front();
+    outcomes.emplace_back(commit.id, WriteOutcome::failed);
+    if (journal_down_ || commit.generation != journal_generation_) continue;
+    if (outcomes.size() == 1) {
+      down = hit(Fault::write_failed);
+      lands = !down || random_.chance(0.5);
+    }
+    if (lands) outcomes.back().second = store(commit);
+  }
+  if (down) {
+    custody_dirty_ = true;
+    journal_down_ = true;
+    schedule(Millis(random_.below(3000)), What::reopened);
+  }
+  const bool down_first = down && random_.chance(0.5);
+  if (down_first) tell(event::JournalDown{});
+  for (const auto& [id, outcome] : outcomes) {
+    // What a limit has refused is refused in a group that fails, too.
+    const bool failed = down && outcome == WriteOutcome::ok;
+    tell(event::Written{id, failed ? WriteOutcome::failed : outcome});
+  }
+  if (down && !down_first) tell(event::JournalDown{});
 }
 
 void World::reopen_journal() {
@@ -257,6 +289,8 @@ void World::reopen_journal() {
     return;
   }
   journal_down_ = false;
+  ++journal_generation_;
+  refused_.reset();
   bool less = false;
   event::JournalReopened reopened;
   if (may_lose() && hit(Fault::tail_lost)) {
@@ -395,7 +429,7 @@ void World::run(const action::StopDone&) {
   require(stopping_, "stopped without being asked");
   if (tracing()) trace("STOPPED");
   check_stopped();
-  commit_.reset();
+  commits_.clear();
   damaged_ = unreported_ || damage_is_latched();
   for (Sink& sink : sinks_) sink.lose_broker();
   producer_.lose_broker();
