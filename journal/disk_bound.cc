@@ -25,7 +25,9 @@ Outcome DiskBound::check(std::uint64_t bytes, std::uint64_t reserve) {
   return judge(bytes, reserve);
 }
 
-void DiskBound::wrote(std::uint64_t bytes) { written_ += cost(bytes); }
+void DiskBound::stages(std::uint64_t bytes) { staged_ += cost(bytes); }
+
+void DiskBound::wrote() { written_ += std::exchange(staged_, 0); }
 
 void DiskBound::look() {
   looked_at_ = clock_();
@@ -35,7 +37,7 @@ void DiskBound::look() {
 
 std::uint64_t DiskBound::projected() const {
   return state_.use.total + state_.unflushed + state_.unflushed / 64 + state_.rewritable +
-         written_ + limits_.headroom;
+         written_ + staged_ + limits_.headroom;
 }
 
 std::uint64_t DiskBound::left(std::uint64_t reserve) const {
@@ -45,7 +47,8 @@ std::uint64_t DiskBound::left(std::uint64_t reserve) const {
 
 Outcome DiskBound::judge(std::uint64_t bytes, std::uint64_t reserve) const {
   if (projected() + cost(bytes) + reserve > limits_.max_disk_bytes) return Outcome::disk_bound;
-  const std::uint64_t needed = written_ + state_.unflushed + cost(bytes) + limits_.min_free_disk;
+  const std::uint64_t needed =
+      written_ + staged_ + state_.unflushed + cost(bytes) + limits_.min_free_disk;
   return state_.free < needed ? Outcome::min_free : Outcome::ok;
 }
 

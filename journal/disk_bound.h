@@ -16,8 +16,8 @@ namespace spillway::journal {
 // moves from one to the other meanwhile is counted twice rather than never.
 struct DiskState {
   DiskUse use;
-  std::uint64_t unflushed = 0;  // bytes in memtables: they come to the disk again as files
-  std::uint64_t rewritable = 0; // bytes that a compaction may hold twice for a while
+  std::uint64_t unflushed = 0;   // bytes in memtables: they come to the disk again as files
+  std::uint64_t rewritable = 0;  // bytes that a compaction may hold twice for a while
   std::uint64_t free = 0;
 };
 
@@ -35,8 +35,9 @@ class DiskBound {
 
   // Whether `bytes` of values may be written with `reserve` still left after them.
   Outcome check(std::uint64_t bytes, std::uint64_t reserve);
-  void wrote(std::uint64_t bytes);  // values written to the WAL
-  void look();                      // at the disk, now
+  void stages(std::uint64_t bytes);  // values that go into the group being made
+  void wrote();                      // that group, to the WAL
+  void look();                       // at the disk, now
   const DiskState& state() const { return state_; }
   // What the bound has left for values after `reserve`, as far as is known.
   std::uint64_t left(std::uint64_t reserve) const;
@@ -51,6 +52,7 @@ class DiskBound {
   Clock clock_;
   DiskState state_;
   std::uint64_t written_ = 0;  // since the disk was looked at, at its worst
+  std::uint64_t staged_ = 0;   // no look at the disk shows it yet
   std::chrono::steady_clock::time_point looked_at_{};
 };
 

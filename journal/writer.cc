@@ -135,9 +135,9 @@ Outcome Writer::stage(const Commit& commit, Stream& stream) {
       if (!commit.append.empty()) stream.refused = outcome;
       return outcome;
     }
-    bound_.wrote(bytes);
+    bound_.stages(bytes);
   }
-  bound_.wrote(other_bytes(commit));
+  bound_.stages(other_bytes(commit));
   if (!commit.append.empty()) {
     if (!ensure_family(stream)) return Outcome::failed;
     stream.staged.group_open = !commit.append.back()->ends_clean;
@@ -242,7 +242,10 @@ void Writer::add_meta(const Commit& commit, Stream& stream) {
 }
 
 bool Writer::write_group(std::vector<Staging>& group) {
-  if (down()) return false;
+  if (down()) {
+    bound_.wrote();
+    return false;
+  }
   rocksdb::Status status = std::exchange(stage_failure_, rocksdb::Status::OK());
   const auto start = steady_clock::now();
   if (status.ok() && batch_.Count() > 0) {
@@ -250,6 +253,7 @@ bool Writer::write_group(std::vector<Staging>& group) {
     options.sync = true;
     status = shared_.store->db().Write(options, &batch_);
   }
+  bound_.wrote();  // or a part of it
   if (!status.ok()) {
     fail(status);
     return false;

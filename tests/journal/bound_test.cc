@@ -28,12 +28,30 @@ TEST(DiskBound, CountsABytesTwiceUntilItLooksAtTheDiskAgain) {
   Bound test;
   EXPECT_EQ(test.bound.check(480 * kMiB, 0), Outcome::ok);
   EXPECT_EQ(test.bound.check(497 * kMiB, 0), Outcome::disk_bound);
-  test.bound.wrote(400 * kMiB);
+  test.bound.stages(400 * kMiB);
+  test.bound.wrote();
   EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::disk_bound);
   test.now += std::chrono::seconds(1);
   test.disk.use.total = 400 * kMiB;
   EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::ok);
   EXPECT_EQ(test.looks, 2);  // it looks again only when the answer would have been no
+}
+
+// Several commits make a group, and while it is made no look at the disk shows what is in it.
+TEST(DiskBound, CountsWhatIsStagedAlsoWhenItLooksAtTheDiskMeanwhile) {
+  Bound test;
+  test.bound.stages(400 * kMiB);
+  test.bound.look();
+  EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::disk_bound);
+  test.disk.free = 900 * kMiB;
+  test.disk.use.total = 0;
+  test.bound.look();
+  EXPECT_EQ(test.bound.check(1, 0), Outcome::min_free);
+  test.bound.wrote();
+  test.disk.use.total = 400 * kMiB;
+  test.disk.free = 4600 * kMiB;
+  test.bound.look();
+  EXPECT_EQ(test.bound.check(100 * kMiB, 0), Outcome::ok);
 }
 
 TEST(DiskBound, CountsWhatIsInMemoryAndWhatIsReserved) {
