@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "broker/foreign.h"
 #include "broker/state_codec.h"
 #include "broker/stream.h"
 #include "journal/inspect.h"
@@ -16,6 +17,9 @@ namespace {
 using recovery::DurableState;
 using recovery::SinkState;
 
+// Of a block, beside its records.
+constexpr std::uint64_t kBlockOverhead = 64;
+
 std::string count_text(std::uint64_t records) {
   return std::to_string(records) + (records == 1 ? " record" : " records");
 }
@@ -23,13 +27,13 @@ std::string count_text(std::uint64_t records) {
 // Looks at one stream.
 class Check {
  public:
-  Check(const journal::SalvagedStream& stream, const config::Config* config, Diagnosis& out)
-      : stream_(stream), config_(config), report_(out.report), all_(out) {
+  Check(const journal::SalvagedStream& stream, const config::Config* config, JournalReport& report)
+      : stream_(stream), config_(config), report_(report) {
     out_.stream = stream.name;
     out_.in_store = stream.in_store;
   }
 
-  void run(journal::Salvage& salvage) {
+  StreamOutlook run(journal::Salvage& salvage) {
     read_state();
     read_blocks(salvage);
     if (!unknown_format_) mend_state();
@@ -38,7 +42,7 @@ class Check {
     judge_slots();
     judge_name();
     report_.streams.push_back(out_);
-    all_.streams.push_back(std::move(out_));
+    return std::move(out_);
   }
 
  private:
@@ -66,7 +70,6 @@ class Check {
   const journal::SalvagedStream& stream_;
   const config::Config* config_;
   JournalReport& report_;
-  Diagnosis& all_;
   StreamOutlook out_;
   std::map<std::uint64_t, Offset> bases_;  // of the epochs that blocks name
   bool unknown_format_ = false;
@@ -120,6 +123,7 @@ void Check::read_blocks(journal::Salvage& salvage) {
 
 void Check::add_block(const Block& block) {
   out_.has_blocks = true;
+  out_.stored_bytes += block.bytes() + kBlockOverhead;
   if (!block.skip) out_.saved += block.count;
   const Offset base = block.first - block.position.sequence;
   const auto [known, added] = bases_.try_emplace(block.position.epoch, base);
@@ -203,10 +207,7 @@ void Check::add_epochs() {
 
 void Check::judge_ranges() {
   for (LostRange& range : out_.lost) {
-    const auto pieces = pieces_of(out_, range.first, range.last);
-    const Piece& last = pieces.back();
-    range.first_position = pieces.front().position;
-    range.last_position = {last.position.epoch, last.position.sequence + last.count - 1};
+    range = range_of(out_, range.first, range.last);
     const bool tail = range.last == out_.end;
     found(tail ? "tail" : "hole",
           range_text(range) +
@@ -264,14 +265,8 @@ void Check::judge_slots() {
 
 void Check::judge_name() {
   if (config_ == nullptr || configured() != nullptr || !stream_.in_store) return;
-  const auto waits = [this](const SinkState& sink) {
-    return !recovery::drained(*out_.state, sink, out_.end);
-  };
-  const bool needed = out_.state ? std::ranges::any_of(out_.state->sinks, waits) : out_.has_blocks;
-  if (!needed) return;
-  found("foreign",
-        "is not a stream of the configuration, and sinks still wait for records of it: "
-        "configure it, under this name, or run the broker that this data_dir belongs to");
+  const std::uint64_t waiting = records_waiting(out_.state, out_.low, out_.end);
+  if (waiting > 0) found("foreign", foreign_text(waiting));
 }
 
 Result<JournalReport> check_beside_broker(const std::filesystem::path& data_dir) {
@@ -315,12 +310,22 @@ std::vector<Piece> pieces_of(const StreamOutlook& stream, Offset first, Offset l
   return pieces;
 }
 
+LostRange range_of(const StreamOutlook& stream, Offset first, Offset last) {
+  const auto pieces = pieces_of(stream, first, last);
+  const Piece& back = pieces.back();
+  return {first,
+          last,
+          pieces.front().position,
+          {back.position.epoch, back.position.sequence + back.count - 1}};
+}
+
 std::string range_text(const LostRange& range) {
   return to_string(range.first_position) + " to " + to_string(range.last_position) + " (" +
          count_text(range.last - range.first + 1) + ")";
 }
 
-Diagnosis diagnose(journal::Salvage& salvage, const config::Config* config) {
+Diagnosis diagnose(journal::Salvage& salvage, const config::Config* config,
+                   const std::vector<std::string>& forget) {
   Diagnosis out;
   JournalReport& report = out.report;
   if (salvage.unknown_format()) {
@@ -330,8 +335,18 @@ Diagnosis diagnose(journal::Salvage& salvage, const config::Config* config) {
     report.findings.push_back({"format", "", report.beyond_repair});
     return out;
   }
+  const auto forgotten = [&forget](const std::string& stream) {
+    return std::ranges::find(forget, stream) != forget.end();
+  };
   for (const journal::SalvagedStream& stream : salvage.streams()) {
-    Check(stream, config, out).run(salvage);
+    const std::string beyond_repair = report.beyond_repair;
+    StreamOutlook found = Check(stream, config, report).run(salvage);
+    if (!forgotten(stream.name)) {
+      out.streams.push_back(std::move(found));
+      continue;
+    }
+    report.beyond_repair = beyond_repair;
+    out.forgotten.push_back(std::move(found));
   }
   // Last: some of it shows only while blocks are read.
   std::vector<JournalFinding> files;
@@ -342,7 +357,11 @@ Diagnosis diagnose(journal::Salvage& salvage, const config::Config* config) {
   for (const journal::FileDamage& note : salvage.notes()) {
     report.notes.push_back(note.file + " " + note.text);
   }
-  out.store_damaged = !std::ranges::all_of(report.findings, of_slots);
+  const auto mends_itself = [&forgotten](const JournalFinding& finding) {
+    return of_slots(finding) || forgotten(finding.stream);
+  };
+  out.new_store = !std::ranges::all_of(report.findings, mends_itself) ||
+                  std::ranges::any_of(out.forgotten, &StreamOutlook::in_store);
   return out;
 }
 

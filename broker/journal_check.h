@@ -17,6 +17,7 @@ struct StreamOutlook : StreamReport {
   Offset end = 0;            // of what is or was there
   bool upper_bound = false;  // some of `lost` may have been delivered, or never been here
   bool has_blocks = false;
+  std::uint64_t stored_bytes = 0;  // of its blocks that are intact, about
   bool in_store = false;
   // As stored, with what had to be mended so that it agrees with the blocks. Nothing: lost, and
   // nothing to make it of.
@@ -29,10 +30,13 @@ struct StreamOutlook : StreamReport {
 struct Diagnosis {
   JournalReport report;
   std::vector<StreamOutlook> streams;
-  bool store_damaged = false;  // something other than marks and latches
+  std::vector<StreamOutlook> forgotten;  // those of `forget`
+  bool new_store = false;                // more is to be done than marks and latches
 };
 
-Diagnosis diagnose(journal::Salvage& salvage, const config::Config* config);
+// `forget`: streams that a repair leaves out, so that nothing about them stands in its way.
+Diagnosis diagnose(journal::Salvage& salvage, const config::Config* config,
+                   const std::vector<std::string>& forget = {});
 
 // A range in pieces of one epoch each.
 struct Piece {
@@ -41,6 +45,7 @@ struct Piece {
   std::uint64_t count = 0;
 };
 std::vector<Piece> pieces_of(const StreamOutlook& stream, Offset first, Offset last);
+LostRange range_of(const StreamOutlook& stream, Offset first, Offset last);
 // "7/3 to 7/9 (7 records)"
 std::string range_text(const LostRange& range);
 

@@ -53,9 +53,11 @@ struct RepairReport {
 };
 
 // Makes a damaged store whole again with all of it that is intact. The rest becomes ranges without
-// records, and entries of the ledger. Only the plan, unless `apply`. broker/README.md says what a
+// records, and entries of the ledger. Streams of `forget` are left out of it, which takes a
+// `config` that does not name them. Only the plan, unless `apply`. broker/README.md says what a
 // crash at each step leaves. Blocks.
 Result<RepairReport> repair_journal(const std::filesystem::path& data_dir,
-                                    const config::Config* config, bool apply);
+                                    const config::Config* config, bool apply,
+                                    const std::vector<std::string>& forget = {});
 
 }  // namespace spillway::broker::offline

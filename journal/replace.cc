@@ -55,9 +55,15 @@ class FolderReplacement final : public Replacement {
     return put_slots(layout_.latch(stream), Layout(staging_).latch(stream), kLatchSlotBytes,
                      contents);
   }
+  std::optional<Error> take_slots(const std::string& stream) override {
+    const Layout kept(staging_);
+    if (auto error = take(layout_.mark(stream), kept.mark(stream))) return error;
+    return take(layout_.latch(stream), kept.latch(stream));
+  }
   Result<fs::path> finish() override;
 
  private:
+  std::optional<Error> take(const fs::path& path, const fs::path& keep);
   std::optional<Error> put_slots(const fs::path& path, const fs::path& keep, std::size_t slot_bytes,
                                  const std::string& contents);
 
@@ -121,6 +127,17 @@ std::optional<Error> FolderReplacement::put_slots(const fs::path& path, const fs
   if (!slots) return slots.error();
   if (!slots->write(contents)) return failure(path, "write it");
   return std::nullopt;
+}
+
+std::optional<Error> FolderReplacement::take(const fs::path& path, const fs::path& keep) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return std::nullopt;
+  fs::create_directories(keep.parent_path(), error);
+  put_ = true;
+  if (::rename(path.c_str(), keep.c_str()) != 0)
+    return failure(path, "move it to " + keep.string());
+  if (auto failed = sync_folder(keep.parent_path())) return failed;
+  return sync_folder(path.parent_path());
 }
 
 Result<fs::path> FolderReplacement::finish() {

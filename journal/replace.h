@@ -29,6 +29,8 @@ class Replacement {
   virtual std::optional<Error> put_mark(const std::string& stream, Offset end) = 0;
   virtual std::optional<Error> put_latch(const std::string& stream,
                                          const std::string& contents) = 0;
+  // The mark and the latch of a stream that the store holds no more go to staging().
+  virtual std::optional<Error> take_slots(const std::string& stream) = 0;
   // The last call: returns data_dir/repair/`name`, which has what was replaced.
   virtual Result<std::filesystem::path> finish() = 0;
 };

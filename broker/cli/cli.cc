@@ -227,6 +227,12 @@ class Builder {
         [&repair](const Context& c) { return journal_repair(repair, c); });
     repair_command->add_flag("--apply", repair.apply,
                              "Do it. What is replaced is kept under data_dir/repair");
+    repair_command
+        ->add_option("--forget-stream", repair.forget,
+                     "Let go of a stream that was taken out of the configuration,\n"
+                     "with what waits for its sinks. Needs --config; may be given again")
+        ->type_name("NAME")
+        ->allow_extra_args(false);
     add_data_dir(repair_command, repair);
     auto& cat = parsed_.cat;
     auto* cat_command = command(*journal, "cat", "Write journaled records to standard output",

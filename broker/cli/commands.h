@@ -48,6 +48,7 @@ struct JournalOptions {
 };
 struct JournalRepairOptions : JournalOptions {
   bool apply = false;
+  std::vector<std::string> forget;  // streams
 };
 struct JournalStatusOptions : JournalOptions {
   std::uint64_t ledger = 10;  // newest entries to show

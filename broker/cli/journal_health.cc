@@ -87,8 +87,11 @@ int journal_check(const JournalOptions& options, const Context& context) {
 int journal_repair(const JournalRepairOptions& options, const Context& context) {
   const auto place = find_journal(options);
   if (!place) return context.fail(place.error().message, place.error().code);
-  const auto report =
-      context.backend.repair_journal(place->data_dir, config_of(*place), options.apply);
+  if (!options.forget.empty() && !place->config) {
+    return context.fail("--forget-stream needs --config: it says which streams are in use", kUsage);
+  }
+  const auto report = context.backend.repair_journal(place->data_dir, config_of(*place),
+                                                     options.apply, options.forget);
   if (!report) return context.fail(report.error().message);
   std::string text = findings_text(report->found);
   if (report->steps.empty()) {

@@ -92,8 +92,9 @@ class JournalTools : public testing::Test {
       EXPECT_EQ(data_dir, data_);
       return report_;
     };
-    backend.repair_journal = [this](const std::filesystem::path&, const config::Config*,
-                                    bool apply) -> Result<broker::offline::RepairReport> {
+    backend.repair_journal =
+        [this](const std::filesystem::path&, const config::Config*, bool apply,
+               const std::vector<std::string>&) -> Result<broker::offline::RepairReport> {
       if (!report_.beyond_repair.empty()) return Error{report_.beyond_repair};
       broker::offline::RepairReport done;
       done.found = report_;
@@ -183,6 +184,13 @@ TEST_F(JournalTools, repair_only_plans_unless_it_is_told_to_apply) {
   report_.beyond_repair = "of another version";
   EXPECT_EQ(journal({"repair", "--apply"}).code, kFailed);
   EXPECT_THAT(journal({"check"}).out, HasSubstr("no repair: of another version"));
+}
+
+TEST_F(JournalTools, repair_forgets_no_stream_without_the_configuration_that_names_the_others) {
+  find_damage();
+  const auto ran = journal({"repair", "--apply", "--forget-stream", "s"});
+  EXPECT_EQ(ran.code, kUsage);
+  EXPECT_THAT(ran.err, HasSubstr("needs --config"));
 }
 
 TEST_F(JournalTools, cat_writes_payloads_with_parts_put_together) {

@@ -20,6 +20,7 @@ namespace spillway::broker::offline {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::Field;
@@ -79,8 +80,9 @@ class JournalHealth : public testing::Test {
     options.compression = journal::Compression::none;
     return options;
   }
-  static void commit(journal::Journal& journal, journal::Commit commit) {
-    commit.stream = "s";
+  static void commit(journal::Journal& journal, journal::Commit commit,
+                     const std::string& stream = "s") {
+    commit.stream = stream;
     std::promise<journal::Outcome> done;
     journal.commit(std::move(commit), [&](journal::Outcome o) { done.set_value(o); });
     ASSERT_EQ(done.get_future().get(), journal::Outcome::ok);
@@ -98,6 +100,33 @@ class JournalHealth : public testing::Test {
       // A memtable is full by then. While it waits to be written out the next one could join it.
       if (i % kBlocksOfATable == 0) await_tables(i / kBlocksOfATable);
     }
+  }
+
+  // A stream beside "s" with one block, and a configuration that names it and nothing else.
+  void fill_other() {
+    journal::Options both = options();
+    both.streams.push_back("other");
+    auto journal = journal::Journal::open(both, {});
+    ASSERT_TRUE(journal) << journal.error().message;
+    journal::Commit next;
+    next.append = {block_of(1)};
+    next.state = encode_state(state_at(0, 1));
+    next.watermark = 0;
+    commit(**journal, std::move(next), "other");
+    config::Stream stream;
+    stream.name = "other";
+    without_s_.data_dir = data_;
+    without_s_.streams = {stream};
+  }
+  void expect_other_alone() const {
+    EXPECT_THAT(check(&without_s_).findings, IsEmpty()) << texts(check(&without_s_));
+    const auto opened = journal::Inspector::open(data_);
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_THAT((*opened)->streams(),
+                ElementsAre(AllOf(Field(&journal::Recovered::stream, "other"),
+                                  Field(&journal::Recovered::end, kRecords))));
+    EXPECT_FALSE(fs::exists(data_ / "marks" / "s"));
+    EXPECT_FALSE(fs::exists(data_ / "latch" / "s"));
   }
 
   std::vector<fs::path> files(const std::string& part) const {
@@ -207,6 +236,7 @@ class JournalHealth : public testing::Test {
 
   cli::TemporaryFolder folder_;
   const fs::path data_ = folder_.path() / "data";
+  config::Config without_s_;
 };
 
 void flip(const fs::path& path, std::uintmax_t at) {
@@ -420,15 +450,76 @@ TEST_F(JournalHealth, a_state_of_an_unknown_format_is_neither_guessed_at_nor_rep
 }
 
 TEST_F(JournalHealth, a_stream_that_is_not_configured_is_foreign_while_sinks_wait_for_it) {
-  config::Config config;
-  config.data_dir = data_;
-  config::Stream other;
-  other.name = "other";
-  config.streams = {other};
-  const auto report = check(&config);
+  fill(3, 10);
+  fill_other();
+  const auto report = check(&without_s_);
   EXPECT_THAT(kinds(report), ElementsAre("foreign"));
-  config.streams[0].name = "s";
-  EXPECT_THAT(check(&config).findings, IsEmpty());
+  EXPECT_THAT(texts(report), AllOf(HasSubstr("20 records of it wait"),
+                                   HasSubstr("journal repair --forget-stream")));
+  const auto left_alone = repair_journal(data_, &without_s_, true);
+  ASSERT_TRUE(left_alone);
+  EXPECT_FALSE(left_alone->applied);
+  config::Config with_both = without_s_;
+  with_both.streams.emplace_back().name = "s";
+  EXPECT_THAT(check(&with_both).findings, IsEmpty());
+}
+TEST_F(JournalHealth, only_a_stream_that_nothing_configures_is_forgotten) {
+  fill(3);
+  fill_other();
+  const auto refused = [&](const config::Config* config, const std::string& stream) {
+    const auto done = repair_journal(data_, config, true, {stream});
+    return done ? "" : done.error().message;
+  };
+  EXPECT_THAT(refused(&without_s_, "other"), HasSubstr("is in the configuration"));
+  EXPECT_THAT(refused(&without_s_, "nobody"), HasSubstr("no stream nobody"));
+  EXPECT_THAT(refused(nullptr, "s"), HasSubstr("--config"));
+  EXPECT_FALSE(fs::exists(data_ / "repair"));
+}
+TEST_F(JournalHealth, a_stream_that_is_forgotten_goes_with_all_of_it_into_what_is_kept) {
+  fill(3, 10);
+  fill_other();
+  {
+    auto journal = journal::Journal::open(options(), {});
+    journal::Commit next;
+    next.dead_letters = {{"t", block_of(1), "no", 1}};
+    commit(**journal, std::move(next));
+  }
+  const auto plan = repair_journal(data_, &without_s_, false, {"s"});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_THAT(plan->steps,
+              Contains(AllOf(HasSubstr("stream s: forget it"),
+                             HasSubstr("7/11 to 7/30 (20 records)"), HasSubstr("t for 20"),
+                             HasSubstr("1 dead letter "), HasSubstr("journal export"))));
+  EXPECT_THAT(kinds(check(&without_s_)), ElementsAre("foreign"));
+  const auto done = repair_journal(data_, &without_s_, true, {"s"});
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->steps, plan->steps);
+  expect_other_alone();
+  const auto kept = journal::Inspector::open(done->kept);
+  ASSERT_TRUE(kept) << kept.error().message;
+  EXPECT_THAT((*kept)->streams(), Contains(AllOf(Field(&journal::Recovered::stream, "s"),
+                                                 Field(&journal::Recovered::end, 3 * kRecords))));
+  // Of that name a new stream may begin.
+  const auto anew = journal::Journal::open(options(), {});
+  ASSERT_TRUE(anew) << anew.error().message;
+  const auto& all = (*anew)->recovered();
+  const auto s = std::ranges::find(all, "s", &journal::Recovered::stream);
+  EXPECT_FALSE(s->damage);
+  EXPECT_EQ(s->end, 0u);
+}
+TEST_F(JournalHealth, a_stream_whose_state_is_lost_is_forgotten_all_the_same) {
+  fill(kBlocks);
+  fill_other();
+  for (const auto& path : files(".log")) fs::remove(path);
+  for (const auto& path : files(".sst")) {
+    if (fs::file_size(path) < (1 << 20)) zero(path);
+  }
+  without_s_.streams[0].sinks.emplace_back().name = "t";
+  EXPECT_FALSE(repair_journal(data_, &without_s_, true));
+  const auto done = repair_journal(data_, &without_s_, true, {"s"});
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_THAT(check(&without_s_).findings, IsEmpty()) << texts(check(&without_s_));
+  EXPECT_FALSE(fs::exists(data_ / "marks" / "s"));
 }
 
 TEST_F(JournalHealth, an_unreadable_latch_is_made_anew) {
@@ -513,6 +604,19 @@ TEST_F(JournalHealth, a_repair_that_was_cut_short_at_any_step_is_ended_by_the_ne
     EXPECT_THAT(after.notes, IsEmpty()) << texts(after);
     compare(before);
   }
+}
+
+TEST_F(JournalHealth, a_stream_that_was_forgotten_as_far_as_its_mark_is_forgotten_by_the_next) {
+  fill(3);
+  fill_other();
+  const auto done = repair_journal(data_, &without_s_, true, {"s"});
+  ASSERT_TRUE(done) << done.error().message;
+  fs::rename(fs::path(done->kept) / "marks" / "s", data_ / "marks" / "s");
+  fs::rename(done->kept, done->kept + ".unfinished");
+  EXPECT_THAT(kinds(check(&without_s_)), Contains("tail"));
+  const auto again = repair_journal(data_, &without_s_, true, {"s"});
+  ASSERT_TRUE(again) << again.error().message;
+  expect_other_alone();
 }
 
 TEST_F(JournalHealth, a_table_that_no_list_names_any_more_leaves_a_hole) {
