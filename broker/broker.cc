@@ -11,6 +11,7 @@
 
 #include "base/crc32c.h"
 #include "broker/descriptors.h"
+#include "broker/foreign.h"
 #include "broker/log/log.h"
 #include "broker/state_codec.h"
 #include "broker/version.h"
@@ -186,9 +187,11 @@ std::optional<Error> Broker::make_streams() {
   for (const journal::Recovered& recovered : journal_->recovered()) {
     const bool configured = std::ranges::any_of(
         config_.streams, [&](const config::Stream& s) { return s.name == recovered.stream; });
-    if (!configured) {
-      log::warning("stream of the journal is not configured", {{"stream", recovered.stream}});
+    if (configured) continue;
+    if (const auto why = offline::foreign(recovered)) {
+      return Error{"stream " + recovered.stream + ": " + *why};
     }
+    log::warning("stream of the journal is not configured", {{"stream", recovered.stream}});
   }
   const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
   const std::size_t threads = std::min(cores, config_.streams.size());

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "broker/config/units.h"
+#include "broker/foreign.h"
 #include "broker/state_codec.h"
 #include "broker/stream.h"
 #include "journal/inspect.h"
@@ -149,7 +150,11 @@ Result<std::vector<Obstacle>> find_obstacles(const config::Config& config) {
   if (!inspector) return inspector.error();
   for (const journal::Recovered& recovered : (*inspector)->streams()) {
     const config::Stream* const stream = configured(config, recovered.stream);
-    if (stream == nullptr || !recovered.state) continue;
+    if (stream == nullptr) {
+      if (auto why = foreign(recovered)) obstacles.push_back({recovered.stream, "", *why});
+      continue;
+    }
+    if (!recovered.state) continue;
     const auto state = decode_state(*recovered.state);
     if (!state) return state.error();
     for (const SinkState& sink : state->sinks) {

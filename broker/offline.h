@@ -14,11 +14,12 @@
 
 namespace spillway::broker::offline {
 
-// What keeps `run` from starting with this configuration and this store: a sink that was removed
-// from the configuration with a backlog, a sink with another destination under the same name.
+// What keeps `run` from starting with this configuration and this store: a sink or a stream that
+// was removed from the configuration with a backlog, a sink with another destination under the same
+// name.
 struct Obstacle {
   std::string stream;
-  std::string sink;
+  std::string sink;  // empty: the stream itself
   std::string text;  // what it is, and the command that takes it out of the way
 };
 // Reads only, also while a broker runs. A data_dir without a journal has none.

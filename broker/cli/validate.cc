@@ -44,9 +44,10 @@ int validate(const std::string& file, const Context& context) {
     errors = std::move(environment.problems);
     if (const auto obstacles = context.backend.find_obstacles(*loaded)) {
       for (const auto& obstacle : *obstacles) {
-        errors.push_back({file, 0, 0, obstacle.stream + "/" + obstacle.sink, obstacle.text});
+        const std::string sink = obstacle.sink.empty() ? "" : "/" + obstacle.sink;
+        errors.push_back({file, 0, 0, obstacle.stream + sink, obstacle.text});
       }
-      environment.checked.push_back("data_dir: stored sinks against the configured ones");
+      environment.checked.push_back("data_dir: stored streams and sinks against configured ones");
     } else {
       errors.push_back({file, 0, 0, "data_dir", obstacles.error().message});
     }

@@ -227,9 +227,11 @@ TEST_F(Cli, validate_shows_all_errors_and_exits_with_2) {
 
 TEST_F(Cli, validate_tells_what_stored_state_would_refuse_the_start) {
   broker_.obstacles.push_back({"blocks", "old", "was removed with 5 records undelivered"});
+  broker_.obstacles.push_back({"gone", "", "is not a stream of the configuration"});
   const auto ran = run({"validate", "--config", config_file()});
   EXPECT_EQ(ran.code, kUsage);
-  EXPECT_THAT(ran.err, HasSubstr("blocks/old: was removed with 5 records"));
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("blocks/old: was removed with 5 records"),
+                             HasSubstr("gone: is not a stream")));
 }
 
 TEST_F(Cli, status_prints_streams_and_sinks) {

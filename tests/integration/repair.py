@@ -3,16 +3,16 @@ repair saves the rest, and sinks get all of that in order (G10, G11)."""
 import os
 
 import harness
-from harness import FAILED, expect, sequence, stream, tcp_sink
-from verify import connections, delivered
+from harness import FAILED, USAGE, expect, file_sink, sequence, stream, tcp_sink
+from verify import delivered, same
 
 RECORDS = 30_000
 SIZE = 2_000  # together more than a few tables of the smallest journal
 
 
-def outage(run, in_tables=True):
+def outage(run, in_tables=True, records=RECORDS):
     """A stopped broker whose journal holds everything, for a sink that was never there."""
-    published = run.records("records", RECORDS, SIZE)
+    published = run.records("records", records, SIZE)
     receiver = run.receiver(run.port(), "taken")
     broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
                         journal='max_disk_bytes = "256MiB"\ncompression = "none"').start()
@@ -115,6 +115,40 @@ def a_missing_manifest_costs_nothing(run):
     published, receiver, broker = outage(run)
     next((broker.data_dir / "journal").glob("MANIFEST*")).unlink()
     expect(repaired(run, published, receiver, broker) == [], "something is lost")
+
+
+def a_stream_that_is_no_longer_configured_is_exported_and_forgotten_before_the_start(run):
+    published, receiver, broker = outage(run, records=5_000)
+    gone, kept = broker.config.read_text(), file_sink("f", run.folder / "kept")
+    broker.configure(stream(kept, name="other"))
+    problems = broker.cli("validate", code=USAGE)["errors"]
+    expect([p["key"] for p in problems] == ["s"], problems)
+    expect("--forget-stream" in problems[0]["message"], problems)
+    expect(broker.launch().process.wait() == USAGE, "it started")
+    expect("5000 records of it wait" in broker.log(), broker.log())
+    found = broker.cli("journal", "check", code=FAILED)["findings"]
+    expect([f["kind"] for f in found] == ["foreign"], found)
+    broker.cli("journal", "export", "--stream", "s", "--output", run.folder / "exported")
+    same(run.folder / "exported", published)
+    forget = ("journal", "repair", "--forget-stream", "s")
+    plan = broker.cli(*forget)
+    expect("(5000 records)" in " ".join(plan["steps"]) and not plan["applied"], plan)
+    done = broker.cli(*forget, "--apply")
+    expect(broker.cli("journal", "check")["findings"] == [], "it is there all the same")
+    run.cli("journal", "export", "--data-dir", done["kept"], "--stream", "s",
+            "--output", run.folder / "again")
+    same(run.folder / "again", published)
+    broker.start()
+    run.publish(broker.address, published, stream="other").result()
+    broker.wait_drained("f", "other")
+    same(run.folder / "kept", published)
+    broker.stop()
+    broker.config.write_text(gone)  # a stream of that name begins anew
+    receiver.start()
+    broker.start()
+    run.publish(broker.address, published).result()
+    broker.wait_drained("t")
+    delivered(receiver.path, published)
 
 
 if __name__ == "__main__":
