@@ -15,11 +15,13 @@
 #include "journal/inspect.h"
 #include "journal/journal.h"
 #include "tests/broker/cli_support.h"
+#include "tests/journal/damage.h"
 
 namespace spillway::broker::offline {
 namespace {
 
 namespace fs = std::filesystem;
+using journal::flip;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
@@ -130,14 +132,7 @@ class JournalHealth : public testing::Test {
   }
 
   std::vector<fs::path> files(const std::string& part) const {
-    std::vector<fs::path> found;
-    for (const auto& entry : fs::directory_iterator(data_ / "journal")) {
-      if (entry.path().filename().string().find(part) != std::string::npos) {
-        found.push_back(entry.path());
-      }
-    }
-    std::ranges::sort(found);
-    return found;
+    return journal::store_files(data_, part);
   }
   std::vector<fs::path> tables() const {  // with blocks
     std::vector<fs::path> large;
@@ -239,13 +234,6 @@ class JournalHealth : public testing::Test {
   config::Config without_s_;
 };
 
-void flip(const fs::path& path, std::uintmax_t at) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(at));
-  const int c = file.get();
-  file.seekp(static_cast<std::streamoff>(at));
-  file.put(static_cast<char>(c ^ 1));
-}
 void zero(const fs::path& path) {
   const auto size = fs::file_size(path);
   std::ofstream(path, std::ios::binary | std::ios::trunc) << std::string(size, '\0');

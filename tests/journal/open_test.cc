@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "journal/data_dir.h"
+#include "tests/journal/damage.h"
 #include "tests/journal/harness.h"
 
 namespace spillway::journal {
@@ -13,23 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<fs::path> files(const fs::path& dir, const std::string& extension) {
-  std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(dir / "journal")) {
-    if (entry.path().extension() == extension) found.push_back(entry.path());
-  }
-  std::sort(found.begin(), found.end());
-  return found;
-}
-
-void flip_byte_in_the_middle(const fs::path& path) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  const auto middle = static_cast<std::streamoff>(fs::file_size(path) / 2);
-  file.seekg(middle);
-  const int c = file.get();
-  file.seekp(middle);
-  file.put(static_cast<char>(c ^ 1));
-}
+void flip_in_the_middle(const fs::path& path) { flip(path, fs::file_size(path) / 2); }
 
 void fill(const fs::path& dir, Offset blocks, std::uint64_t bytes) {
   const auto journal = open_journal(options_in(dir));
@@ -121,7 +106,7 @@ TEST(Open, ReadsTheFormatFromItsFileBeforeRocksDbIsAsked) {
 TEST(Open, DeliversWhatIsIntactAroundAFlippedBitInTheWalAndDeletesNothing) {
   TempDir dir;
   fill(dir.path(), 100, 1000);
-  flip_byte_in_the_middle(files(dir.path(), ".log").back());
+  flip_in_the_middle(store_files(dir.path(), ".log").back());
   const auto journal = open_journal(options_in(dir.path()));
   const Recovered& recovered = find(journal->recovered(), "s");
   EXPECT_EQ(recovered.high_water, 100u);
@@ -142,7 +127,7 @@ TEST(Open, DeliversWhatIsIntactAroundAFlippedBitInTheWalAndDeletesNothing) {
 TEST(Open, KeepsReportingALossUntilSomethingIsAppendedAfterIt) {
   TempDir dir;
   fill(dir.path(), 100, 1000);
-  const fs::path wal = files(dir.path(), ".log").back();
+  const fs::path wal = store_files(dir.path(), ".log").back();
   fs::resize_file(wal, fs::file_size(wal) / 2);
   Offset end = 0;
   for (int i = 0; i < 2; ++i) {
@@ -178,7 +163,7 @@ TEST(Open, ReportsAJournalThatWasDeleted) {
 TEST(Open, DeliversTheIntactPartOfAStoreWithABrokenTableAndRefusesCommits) {
   TempDir dir;
   fill(dir.path(), 40, 1 << 20);  // several tables
-  const auto tables = files(dir.path(), ".sst");
+  const auto tables = store_files(dir.path(), ".sst");
   ASSERT_GT(tables.size(), 3u);
   std::vector<fs::path> large;
   for (const auto& table : tables) {
@@ -208,7 +193,7 @@ TEST(Open, DeliversTheIntactPartOfAStoreWithABrokenTableAndRefusesCommits) {
 TEST(Open, NeverTakesAStoreWithoutItsCurrentFileForAnEmptyOne) {
   TempDir dir;
   fill(dir.path(), 20, 1 << 20);
-  const auto before = files(dir.path(), ".sst");
+  const auto before = store_files(dir.path(), ".sst");
   fs::remove(dir.path() / "journal" / "CURRENT");
   const auto journal = open_journal(options_in(dir.path()));
   ASSERT_NE(journal, nullptr);
@@ -217,7 +202,7 @@ TEST(Open, NeverTakesAStoreWithoutItsCurrentFileForAnEmptyOne) {
   const ReadResult result = read(*journal, 1);
   EXPECT_FALSE(result.ok);
   EXPECT_FALSE(result.retryable);
-  EXPECT_EQ(files(dir.path(), ".sst"), before);
+  EXPECT_EQ(store_files(dir.path(), ".sst"), before);
 }
 
 TEST(Open, ReportsADamagedLatch) {

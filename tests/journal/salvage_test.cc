@@ -12,6 +12,7 @@
 #include "journal/format.h"
 #include "journal/log_scan.h"
 #include "journal/store.h"
+#include "tests/journal/damage.h"
 #include "tests/journal/harness.h"
 
 namespace spillway::journal {
@@ -19,27 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<fs::path> files(const fs::path& dir, const std::string& part) {
-  std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(dir / "journal")) {
-    if (entry.path().filename().string().find(part) != std::string::npos) {
-      found.push_back(entry.path());
-    }
-  }
-  std::sort(found.begin(), found.end());
-  return found;
-}
-
 void remove(const fs::path& dir, const std::string& part) {
-  for (const fs::path& path : files(dir, part)) fs::remove(path);
-}
-
-void flip(const fs::path& path, std::uintmax_t at) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(at));
-  const int c = file.get();
-  file.seekp(static_cast<std::streamoff>(at));
-  file.put(static_cast<char>(c ^ 1));
+  for (const fs::path& path : store_files(dir, part)) fs::remove(path);
 }
 
 // Blocks of ten records, each with a state that says how many there are.
@@ -93,7 +75,7 @@ TEST(Salvage, FindsTheNewestStateOfSeveralTablesWithoutTheStoresLists) {
   TempDir dir;
   fill(dir.path(), 100, 1 << 20);
   remove(dir.path(), ".log");
-  ASSERT_GT(files(dir.path(), ".sst").size(), 3u);
+  ASSERT_GT(store_files(dir.path(), ".sst").size(), 3u);
   const auto before = salvage(dir.path());
   const auto state = before->streams().at(0).state;
   ASSERT_TRUE(state);
@@ -109,7 +91,7 @@ TEST(Salvage, FindsTheNewestStateOfSeveralTablesWithoutTheStoresLists) {
 TEST(Salvage, KnowsWhoseBlocksTheWalHoldsWithoutTheStoresLists) {
   TempDir dir;
   fill(dir.path(), 5, 1000);
-  ASSERT_TRUE(files(dir.path(), ".sst").size() <= 1);
+  ASSERT_TRUE(store_files(dir.path(), ".sst").size() <= 1);
   remove(dir.path(), "MANIFEST");
   const auto all = salvage(dir.path());
   EXPECT_EQ(all->streams().at(0).state, "5");
@@ -119,7 +101,7 @@ TEST(Salvage, KnowsWhoseBlocksTheWalHoldsWithoutTheStoresLists) {
 TEST(Salvage, ReadsOnBehindAFlippedBitInTheWal) {
   TempDir dir;
   fill(dir.path(), 10, 100'000);
-  const fs::path wal = files(dir.path(), ".log").back();
+  const fs::path wal = store_files(dir.path(), ".log").back();
   flip(wal, fs::file_size(wal) / 2);
   const auto all = salvage(dir.path());
   ASSERT_EQ(all->damage().size(), 1u);
@@ -130,7 +112,7 @@ TEST(Salvage, ReadsOnBehindAFlippedBitInTheWal) {
 TEST(Salvage, TakesAnUnfinishedEndOfTheWalForWhatACrashLeaves) {
   TempDir dir;
   fill(dir.path(), 10, 100'000);
-  const fs::path wal = files(dir.path(), ".log").back();
+  const fs::path wal = store_files(dir.path(), ".log").back();
   fs::resize_file(wal, fs::file_size(wal) - 10);
   const auto all = salvage(dir.path());
   EXPECT_TRUE(all->damage().empty());
@@ -172,7 +154,7 @@ TEST(Salvage, SaysOfAnUnknownFormatNothingButItsNumber) {
 TEST(Read, ReadsWhatIsIntactBetweenTwoDamages) {
   TempDir dir;
   fill(dir.path(), 30, 1 << 20);
-  const auto tables = files(dir.path(), ".sst");
+  const auto tables = store_files(dir.path(), ".sst");
   const fs::path table = *std::find_if(tables.begin(), tables.end(), [](const fs::path& path) {
     return fs::file_size(path) > (4 << 20);
   });
@@ -200,7 +182,7 @@ TEST(Read, DeliversWhatIsIntactBeforeATableWhoseEndIsDamaged) {
   fill(dir.path(), 30, 1 << 20);
   remove(dir.path(), ".log");
   std::vector<fs::path> large;
-  for (const fs::path& path : files(dir.path(), ".sst")) {
+  for (const fs::path& path : store_files(dir.path(), ".sst")) {
     if (fs::file_size(path) > (4 << 20)) large.push_back(path);
   }
   flip(large.back(), fs::file_size(large.back()) - 100'000);
@@ -216,7 +198,7 @@ TEST(Read, DeliversWhatIsIntactBeforeATableWhoseEndIsDamaged) {
 TEST(LogScan, TellsDamageInTheMiddleFromAnUnfinishedEnd) {
   TempDir dir;
   fill(dir.path(), 10, 100'000);
-  const fs::path wal = files(dir.path(), ".log").back();
+  const fs::path wal = store_files(dir.path(), ".log").back();
   const LogScan sound = scan_log(wal, {});
   EXPECT_FALSE(sound.damaged_at);
   EXPECT_GE(sound.records, 10u);
@@ -255,7 +237,7 @@ std::vector<std::uintmax_t> fragments(const fs::path& path) {
 TEST(LogScan, LosesOneRecordToAFlippedBitInAnyPartOfItsHeader) {
   TempDir dir;
   fill(dir.path(), 40, 1000);  // more than one block of the file
-  const fs::path wal = files(dir.path(), ".log").back();
+  const fs::path wal = store_files(dir.path(), ".log").back();
   const LogScan sound = scan_log(wal, {});
   const auto headers = fragments(wal);
   ASSERT_GT(headers.size(), 40u);
@@ -275,7 +257,7 @@ TEST(LogScan, LosesOneRecordToAFlippedBitInAnyPartOfItsHeader) {
 TEST(LogScan, TakesNoPayloadForARecordThatFollowsDamage) {
   TempDir dir;
   fill(dir.path(), 1, 100);
-  fs::path wal = files(dir.path(), ".log").back();
+  fs::path wal = store_files(dir.path(), ".log").back();
   std::ifstream file(wal, std::ios::binary);
   const std::string old{std::istreambuf_iterator<char>(file), {}};
   const std::string record = old.substr(fragments(wal).back());
@@ -293,7 +275,7 @@ TEST(LogScan, TakesNoPayloadForARecordThatFollowsDamage) {
       ASSERT_EQ(append(*journal, {block}), Outcome::ok);
     }
   }
-  wal = files(dir.path(), ".log").back();
+  wal = store_files(dir.path(), ".log").back();
   const LogScan sound = scan_log(wal, {});
   const auto headers = fragments(wal);
   ASSERT_GE(headers.size(), 3u);
