@@ -180,14 +180,12 @@ int report_export(const JournalExportOptions& options, const Selection& selectio
 int journal_cat(const JournalCatOptions& options, const Context& context) {
   const auto bounds = bounds_of(options);
   if (!bounds) return context.fail(bounds.error().message, bounds.error().code);
-  const auto opened = open_journal(options);
+  const auto opened = open_stream(options, options.stream);
   if (!opened) return context.fail(opened.error().message, opened.error().code);
-  auto& inspector = **opened;
-  const auto* stream = find_stream(inspector, options.stream);
-  if (stream == nullptr) return context.fail(no_such_stream(inspector, options.stream));
+  const auto& [inspector, stream] = *opened;
   auto& out = context.output.out;
   RecordWriter writer(out, RecordWriter::framing_of(options.framing, context.json));
-  Selection selection(inspector, *stream, *bounds, writer, out);
+  Selection selection(*inspector, *stream, *bounds, writer, out);
   if (context.json) {
     selection.on_skip = [&out](const Block& block) {
       out << json::serialize(json::object{{"skip", name_of(*block.skip)},
@@ -211,12 +209,10 @@ int journal_export(const JournalExportOptions& options, const Context& context) 
   }
   const auto bounds = bounds_of(options);
   if (!bounds) return context.fail(bounds.error().message, bounds.error().code);
-  const auto opened = open_journal(options);
+  const auto opened = open_stream(options, options.stream);
   if (!opened) return context.fail(opened.error().message, opened.error().code);
-  auto& inspector = **opened;
-  const auto* stream = find_stream(inspector, options.stream);
-  if (stream == nullptr) return context.fail(no_such_stream(inspector, options.stream));
-  JournalRange range(inspector, *stream);
+  const auto& [inspector, stream] = *opened;
+  JournalRange range(*inspector, *stream);
   if (const auto wrong = check_bounds(range, *bounds)) {
     return context.fail(wrong->message, wrong->code);
   }
@@ -228,7 +224,7 @@ int journal_export(const JournalExportOptions& options, const Context& context) 
   }
   std::ostream& out = file ? file->stream() : context.output.out;
   RecordWriter writer(out, RecordWriter::framing_of(options.framing, false));
-  Selection selection(inspector, *stream, *bounds, writer, out);
+  Selection selection(*inspector, *stream, *bounds, writer, out);
   if (const auto error = selection.write()) {
     return context.fail(error->message + (file ? "; nothing was written" : ""));
   }

@@ -73,6 +73,15 @@ Outcome<std::unique_ptr<Inspector>> open_journal(const JournalOptions& options) 
   return std::move(*inspector);
 }
 
+Outcome<OpenStream> open_stream(const JournalOptions& options, const std::string& name) {
+  auto opened = open_journal(options);
+  if (!opened) return opened.error();
+  OpenStream result{std::move(*opened), nullptr};
+  result.stream = find_stream(*result.inspector, name);
+  if (result.stream == nullptr) return Failure{no_such_stream(*result.inspector, name)};
+  return result;
+}
+
 const journal::Recovered* find_stream(const Inspector& inspector, const std::string& name) {
   const auto found = std::ranges::find(inspector.streams(), name, &journal::Recovered::stream);
   return found == inspector.streams().end() ? nullptr : &*found;
@@ -137,12 +146,10 @@ int journal_status(const JournalStatusOptions& options, const Context& context) 
 }
 
 int journal_ledger(const JournalLedgerOptions& options, const Context& context) {
-  const auto opened = open_journal(options);
+  const auto opened = open_stream(options, options.stream);
   if (!opened) return context.fail(opened.error().message, opened.error().code);
-  auto& inspector = **opened;
-  const auto* stream = find_stream(inspector, options.stream);
-  if (stream == nullptr) return context.fail(no_such_stream(inspector, options.stream));
-  const auto ledger = inspector.ledger(
+  const auto& [inspector, stream] = *opened;
+  const auto ledger = inspector->ledger(
       stream->stream,
       options.count == 0 ? journal::kMaxLedgerEntries : static_cast<std::size_t>(options.count));
   if (!ledger) return context.fail(ledger.error().message);
