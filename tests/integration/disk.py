@@ -75,12 +75,15 @@ def drop_oldest_keeps_the_newest_that_fit_the_disk(run):
 
 
 def small_disk(run, megabytes):
-    """A file system of so many MiB, or nothing where mounting is not permitted."""
+    """A file system of so many MiB, until the run ends; nothing where mounting is not permitted."""
     folder = run.folder / "disk"
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "spillway-test",
                            folder], capture_output=True)
-    return folder if done.returncode == 0 else None
+    if done.returncode != 0:
+        return None
+    run.at_end.append(lambda: subprocess.run(["umount", folder], check=True))
+    return folder
 
 
 def a_file_system_that_is_full_halts_and_goes_on_when_there_is_space(run):
@@ -92,30 +95,24 @@ def a_file_system_that_is_full_halts_and_goes_on_when_there_is_space(run):
     broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
                         journal=f'max_disk_bytes = "{1 << 30 if disk else BOUND}B"\n'
                                 'compression = "none"')
-    try:
-        if disk:
-            on_disk(broker, disk)
-            (disk / "other").write_bytes(bytes(40 << 20))
-        broker.start()
-        publisher = run.publish(broker.address, published)
-        halt = broker.wait_halt()["halt"]
-        kinds = [cause["kind"] for cause in halt["causes"]]
-        expect(kinds == (["min_free_disk"] if disk else ["disk_bound"]), halt)
-        run.say(f"halted by {kinds}" + ("" if disk else ", without a file system of its own"))
-        before = sequence(broker.stream()["held"])
-        if disk:
-            (disk / "other").unlink()
-            broker.wait_stream("goes on", lambda s: sequence(s["held"]) > before)
-        receiver.start()
-        publisher.result()
-        broker.wait_drained("t")
-        broker.stop()
-        delivered(receiver.path, published)
-    finally:
-        if disk:
-            if broker.process:
-                broker.process.kill()
-            subprocess.run(["umount", disk], check=True)
+    if disk:
+        on_disk(broker, disk)
+        (disk / "other").write_bytes(bytes(40 << 20))
+    broker.start()
+    publisher = run.publish(broker.address, published)
+    halt = broker.wait_halt()["halt"]
+    kinds = [cause["kind"] for cause in halt["causes"]]
+    expect(kinds == (["min_free_disk"] if disk else ["disk_bound"]), halt)
+    run.say(f"halted by {kinds}" + ("" if disk else ", without a file system of its own"))
+    before = sequence(broker.stream()["held"])
+    if disk:
+        (disk / "other").unlink()
+        broker.wait_stream("goes on", lambda s: sequence(s["held"]) > before)
+    receiver.start()
+    publisher.result()
+    broker.wait_drained("t")
+    broker.stop()
+    delivered(receiver.path, published)
 
 
 def on_disk(broker, disk):
@@ -164,30 +161,24 @@ def somebody_else_who_fills_the_disk_halts_the_stream_only_until_there_is_space(
             broker.config.write_text(re.sub('min_free_disk = ".*"', 'min_free_disk = "1MiB"',
                                             broker.config.read_text()))
             broker.start()
-    try:
-        broker.start()
-        publisher = run.publish(broker.address, published, "--rate", "2000")
-        seen = set()
-        for _ in range(3):
-            before = sequence(broker.stream()["held"])
-            broker.wait_stream("goes on", lambda s: sequence(s["held"]) > before + 1_000)
-            fill()
-            halt = broker.wait_halt()["halt"]
-            seen |= {cause["kind"] for cause in halt["causes"]}
-            give_back()
-            broker.wait_halt(active=False)
-        expect(seen <= {"min_free_disk", "journal_failing"}, f"halted by {seen}")
-        receiver.start()
-        publisher.result()
-        broker.wait_drained("t")
-        broker.stop()
-        run.say(f"halted by {seen}")
-        delivered(receiver.path, published)
-    finally:
-        if disk:
-            if broker.process:
-                broker.process.kill()
-            subprocess.run(["umount", disk], check=True)
+    broker.start()
+    publisher = run.publish(broker.address, published, "--rate", "2000")
+    seen = set()
+    for _ in range(3):
+        before = sequence(broker.stream()["held"])
+        broker.wait_stream("goes on", lambda s: sequence(s["held"]) > before + 1_000)
+        fill()
+        halt = broker.wait_halt()["halt"]
+        seen |= {cause["kind"] for cause in halt["causes"]}
+        give_back()
+        broker.wait_halt(active=False)
+    expect(seen <= {"min_free_disk", "journal_failing"}, f"halted by {seen}")
+    receiver.start()
+    publisher.result()
+    broker.wait_drained("t")
+    broker.stop()
+    run.say(f"halted by {seen}")
+    delivered(receiver.path, published)
 
 
 if __name__ == "__main__":

@@ -279,19 +279,25 @@ listen = "{self.unix}"
 
     # --- until it says something ---
 
-    def wait_sink(self, what, name, condition, stream="s", deadline=DEADLINE):
+    def _wait_seen(self, what, ask, condition, deadline):
+        """The first answer of ask() that meets the condition; or what it said last, as an error."""
         seen = {}
 
         def look():
             expect(self.process.running(), f"{self.name} ended with "
                                            f"{self.process.child.returncode}")
-            seen.update(self.sink(name, stream))
+            seen.clear()
+            seen.update(ask())
             return condition(seen)
         try:
-            wait_for(f"{self.name}: {name} {what}", look, deadline)
+            wait_for(f"{self.name}: {what}", look, deadline)
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it says {json.dumps(seen)}") from None
         return seen
+
+    def wait_sink(self, what, name, condition, stream="s", deadline=DEADLINE):
+        return self._wait_seen(f"{name} {what}", lambda: self.sink(name, stream), condition,
+                               deadline)
 
     def wait_state(self, name, state, stream="s"):
         return self.wait_sink(f"is {state}", name, lambda sink: sink["state"] == state, stream)
@@ -302,19 +308,8 @@ listen = "{self.unix}"
                               sink["backlog"]["records"] == 0, stream)
 
     def wait_stream(self, what, condition, stream="s", deadline=DEADLINE):
-        seen = {}
-
-        def look():
-            expect(self.process.running(), f"{self.name} ended with "
-                                           f"{self.process.child.returncode}")
-            seen.clear()
-            seen.update(self.stream(stream))
-            return condition(seen)
-        try:
-            wait_for(f"{self.name}: stream {stream} {what}", look, deadline)
-        except TimeoutError as error:
-            raise TimeoutError(f"{error}; it says {json.dumps(seen)}") from None
-        return seen
+        return self._wait_seen(f"stream {stream} {what}", lambda: self.stream(stream), condition,
+                               deadline)
 
     def wait_halt(self, stream="s", active=True):
         return self.wait_stream("is halted" if active else "goes on",
@@ -335,6 +330,7 @@ class Run:
         self.random = random.Random(seed)
         self.folder = Path(tempfile.mkdtemp(prefix=f"spillway-{name[:24]}-"))
         self.processes, self.receivers, self._ports = [], [], []
+        self.at_end = []  # what is called when nobody runs any more
         self.brokers = []
         self.watch = Watch(self.brokers)
         self._last = 0
@@ -393,6 +389,8 @@ class Run:
             receiver.stop()
         for process in self.processes:
             process.kill()
+        for undo in self.at_end:
+            undo()
         for placeholder in self._ports:
             placeholder.close()
         if not good:

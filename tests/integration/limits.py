@@ -46,6 +46,23 @@ class Trial:
         for other in ("block", "drop_oldest"):
             expect(not broker.stream(other)["halt"]["active"], f"{other} is halted, too")
 
+    def extend(self, by):
+        """The halt ends at its operator's word."""
+        self.broker.cli("halt", "clear", "halt", "--extend", by)
+        self.broker.wait_halt("halt", active=False)
+        self.publish("halt", self.all).result()
+
+    def trips_with_time(self, kind):
+        """What was published is left alone: each policy does what it should, by itself."""
+        self.broker.wait_stream("blocks", lambda s: s["blocked"], "block")
+        self.publish("block", self.all).result(FAILED)
+        wait_for("all that waits is dropped",
+                 lambda: backlog(self, "drop_oldest")["records"] == 0)
+        self.publish("drop_oldest", self.all).result()
+        self.expect_halted(kind)
+        self.extend("1h")
+        self.finish()
+
     def finish(self, skipped=True):
         """The sinks are back: all goes on by itself, and each has what its policy promises."""
         for receiver in self.receivers.values():
@@ -132,9 +149,7 @@ def max_bytes_halts_blocks_or_drops_and_a_halt_can_be_extended(run):
     wait_for("what is over it was dropped",
              lambda: 0 < backlog(trial, "drop_oldest")["bytes"] <= limit)
     trial.expect_halted("max_bytes")
-    trial.broker.cli("halt", "clear", "halt", "--extend", "1MiB")
-    trial.broker.wait_halt("halt", active=False)
-    trial.publish("halt", trial.all).result()
+    trial.extend("1MiB")
     trial.finish()
 
 
@@ -142,15 +157,7 @@ def max_age_halts_blocks_or_drops_what_is_too_old(run):
     trial = Trial(run, 'max_age = "2s"')
     for name in trial.receivers:
         trial.publish(name, trial.first).result()
-    trial.broker.wait_stream("blocks", lambda s: s["blocked"], "block")
-    trial.publish("block", trial.all).result(FAILED)
-    wait_for("what is too old was dropped", lambda: backlog(trial, "drop_oldest")["records"] == 0)
-    trial.publish("drop_oldest", trial.all).result()
-    trial.expect_halted("max_age")
-    trial.broker.cli("halt", "clear", "halt", "--extend", "1h")
-    trial.broker.wait_halt("halt", active=False)
-    trial.publish("halt", trial.all).result()
-    trial.finish()
+    trial.trips_with_time("max_age")
 
 
 def outage_timeout_halts_blocks_or_drops_until_the_sink_is_live(run):
@@ -158,15 +165,7 @@ def outage_timeout_halts_blocks_or_drops_until_the_sink_is_live(run):
     for name in trial.receivers:
         trial.publish(name, trial.first).result()
     expect(trial.broker.sink("t", "halt")["outage"]["remaining_seconds"] <= 2, "the clock stands")
-    trial.broker.wait_stream("blocks", lambda s: s["blocked"], "block")
-    trial.publish("block", trial.all).result(FAILED)
-    wait_for("the backlog is dropped", lambda: backlog(trial, "drop_oldest")["records"] == 0)
-    trial.publish("drop_oldest", trial.all).result()
-    trial.expect_halted("outage_timeout")
-    trial.broker.cli("halt", "clear", "halt", "--extend", "1h")
-    trial.broker.wait_halt("halt", active=False)
-    trial.publish("halt", trial.all).result()
-    trial.finish()
+    trial.trips_with_time("outage_timeout")
 
 
 def on_outage_halt_stops_at_the_first_loss_and_on_outage_drop_never_waits(run):
