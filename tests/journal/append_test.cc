@@ -1,5 +1,9 @@
 // Appending and reading back.
 #include <gtest/gtest.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+
+#include <atomic>
 
 #include "tests/journal/harness.h"
 
@@ -7,6 +11,75 @@ namespace spillway::journal {
 namespace {
 
 constexpr std::uint64_t kKiB = 1024;
+
+// Counts what was written to the WAL since its last sync.
+class Unsynced final : public rocksdb::FileSystemWrapper {
+ public:
+  Unsynced() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "Unsynced"; }
+  std::uint64_t bytes() const { return bytes_; }
+
+  rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* file,
+                                    rocksdb::IODebugContext* context) override {
+    auto status = target()->NewWritableFile(path, options, file, context);
+    if (status.ok() && path.ends_with(".log")) {
+      *file = std::make_unique<File>(std::move(*file), bytes_);
+    }
+    return status;
+  }
+
+ private:
+  class File final : public rocksdb::FSWritableFileOwnerWrapper {
+   public:
+    File(std::unique_ptr<rocksdb::FSWritableFile> file, std::atomic<std::uint64_t>& bytes)
+        : FSWritableFileOwnerWrapper(std::move(file)), bytes_(bytes) {}
+    rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* context) override {
+      bytes_ += data.size();
+      return target()->Append(data, options, context);
+    }
+    rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                             const rocksdb::DataVerificationInfo&,
+                             rocksdb::IODebugContext* context) override {
+      return Append(data, options, context);
+    }
+    rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* context) override {
+      bytes_ = 0;
+      return target()->Sync(options, context);
+    }
+    rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                            rocksdb::IODebugContext* context) override {
+      return Sync(options, context);
+    }
+
+   private:
+    std::atomic<std::uint64_t>& bytes_;
+  };
+  std::atomic<std::uint64_t> bytes_{0};
+};
+
+TEST(Append, IsDoneOnlyWhenTheWalThatHoldsItIsSynced) {
+  TempDir dir;
+  const auto files = std::make_shared<Unsynced>();
+  const auto env = rocksdb::NewCompositeEnv(files);
+  Options options = options_in(dir.path());
+  options.env = env.get();
+  const auto journal = open_journal(options);
+  for (Offset i = 1; i <= 10; ++i) {
+    std::promise<std::uint64_t> left;
+    Commit next;
+    next.stream = "s";
+    if (i % 2 == 1) next.append = {make_block((i + 1) / 2, 1, 100)};
+    next.state = std::to_string(i);
+    journal->commit(std::move(next), [&](Outcome outcome) {
+      EXPECT_EQ(outcome, Outcome::ok);
+      left.set_value(files->bytes());
+    });
+    EXPECT_EQ(left.get_future().get(), 0u) << i;
+  }
+}
 
 TEST(Append, ReadsBackWhatWasAppendedByteForByte) {
   TempDir dir;

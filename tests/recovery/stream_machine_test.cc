@@ -7,7 +7,17 @@
 namespace spillway::recovery {
 namespace {
 
-class Stream : public StreamFixture {};
+class Stream : public StreamFixture {
+ protected:
+  // That so many records were acknowledged; it still has what follows.
+  static event::HelloCame of_one_who_saw(std::uint64_t acknowledged) {
+    event::HelloCame hello;
+    hello.acknowledged = Position{1'700'000'000, acknowledged};
+    hello.oldest = Position{1'700'000'000, acknowledged + 1};
+    hello.generation = 1;
+    return hello;
+  }
+};
 
 TEST_F(Stream, WelcomesTheFirstProducerOfANewStoreWithANewEpoch) {
   start(policy());
@@ -170,6 +180,28 @@ TEST_F(Stream, ClosesCoverageWhileAProducerNeverPauses) {
   EXPECT_EQ(safe(), machine->head());
 }
 
+// It waits for its sinks to have the end that it closes at: one that dies meanwhile never has it.
+TEST_F(Stream, TurnsBackFromClosingWhenASinkDiesBeforeItHasTheEnd) {
+  start(policy());
+  hello();
+  publish(10);
+  ASSERT_EQ(machine->coverage(), Coverage::open);
+  connect();
+  ack(10);
+  const Instant end = now.steady + 2 * kQuietBeforeClosing;
+  while (machine->coverage() == Coverage::open && now.steady < end) {
+    publish();
+    ack(machine->head() - 1);
+    pass(Millis(10));
+  }
+  ASSERT_EQ(machine->coverage(), Coverage::closing);
+  lose();
+  EXPECT_EQ(machine->coverage(), Coverage::open);
+  publish();
+  EXPECT_EQ(safe(), machine->head());
+  EXPECT_EQ(journal_end, machine->head());
+}
+
 TEST_F(Stream, StartsWithWhatTheJournalHoldsAndNeedsNoProducerToReplay) {
   start(policy());
   hello();
@@ -190,15 +222,28 @@ TEST_F(Stream, AfterACrashWhileClosedTakesTheProducersWordForWhatWasAcknowledged
   ack(10);
   const auto kept = stored;
   start(policy(), kept, journal_end);
-  event::HelloCame again;
-  again.acknowledged = Position{1'700'000'000, 10};
-  again.oldest = Position{1'700'000'000, 11};
-  again.generation = 1;
   forget();
-  hello(again);
+  hello(of_one_who_saw(10));
   ASSERT_TRUE(last<action::Welcome>());
   EXPECT_EQ(last<action::Welcome>()->held.sequence, 10U);
   EXPECT_EQ(stored->sinks[0].cursor, 10U);
+}
+
+TEST_F(Stream, AfterACrashSendsASinkNothingThatTheFirstHelloTellsItHas) {
+  start(policy());
+  hello();
+  connect();
+  publish(10);
+  ack(10);
+  start(policy(), stored, journal_end);
+  connect();
+  forget();
+  hello(of_one_who_saw(10));
+  EXPECT_EQ(machine->delivery(kSink).acked(), 10U);
+  publish();
+  EXPECT_FALSE(last<action::Read>());
+  ASSERT_TRUE(last<action::Send>());
+  EXPECT_EQ(last<action::Send>()->first, 11U);
 }
 
 TEST_F(Stream, OpensANewEpochWhenBrokerAndProducerHaveBothForgotten) {
@@ -285,6 +330,22 @@ TEST_F(Stream, TellsTheProducerAnywayWhenTheDiskTakesNoLatchForASecond) {
   publish(1);
   pass(kLatchPatience);
   EXPECT_TRUE(last<action::Halt>());
+}
+
+TEST_F(Stream, StaysHaltedOverARestartAndTellsWhoeverComes) {
+  damage = "ten records are gone";
+  start(policy());
+  ASSERT_TRUE(machine->halted());
+  ASSERT_EQ(latch.size(), 1U);
+  damage.clear();  // somebody has put the file back; nobody has said that the loss is accepted
+  start(policy(), stored, journal_end);
+  EXPECT_TRUE(machine->halted());
+  hello();
+  publish();
+  EXPECT_EQ(machine->head(), 0U);
+  ASSERT_TRUE(last<action::Welcome>());
+  ASSERT_EQ(last<action::Welcome>()->halted.size(), 1U);
+  EXPECT_EQ(last<action::Welcome>()->halted[0].kind, CauseKind::journal_damaged);
 }
 
 TEST_F(Stream, DropsWhileTheSinkIsDownAndSendsASkipWhenItIsBack) {
