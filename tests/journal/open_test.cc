@@ -6,6 +6,8 @@
 #include <fstream>
 
 #include "journal/data_dir.h"
+#include "journal/start_check.h"
+#include "journal/store.h"
 #include "tests/journal/damage.h"
 #include "tests/journal/harness.h"
 
@@ -124,6 +126,36 @@ TEST(Open, DeliversWhatIsIntactAroundAFlippedBitInTheWalAndDeletesNothing) {
   EXPECT_EQ(after.blocks.back()->last(), 100u);
 }
 
+// RocksDB by itself puts fragments of two records together, or ends there.
+TEST(Open, DeliversAllButOneRecordWhateverBitOfAHeaderInTheWalIsFlipped) {
+  constexpr Offset kBlocks = 12;
+  constexpr std::uint64_t kBytes = 256 << 10;
+  constexpr std::uintmax_t kFragment = 32 << 10;
+  TempDir dir;
+  fill(dir.path(), kBlocks, kBytes);
+  const fs::path wal = store_files(dir.path(), ".log").back();
+  const std::uintmax_t middle = kBlocks / 2 * (kBytes / kFragment) * kFragment;
+  for (const std::uintmax_t at : {middle, middle + 3 * kFragment}) {
+    for (const std::uintmax_t byte : {0, 4, 5, 6, 100}) {
+      flip(wal, at + byte);
+      const auto journal = open_journal(options_in(dir.path()));
+      const Recovered& recovered = find(journal->recovered(), "s");
+      EXPECT_FALSE(recovered.writable);
+      EXPECT_EQ(recovered.end, kBlocks);
+      const ReadResult before = read(*journal, 1);
+      ASSERT_TRUE(before.lost) << at << " " << byte;
+      EXPECT_EQ(before.lost->first, before.lost->second) << at << " " << byte;
+      const ReadResult after = read(*journal, before.lost->second + 1);
+      EXPECT_FALSE(after.lost) << at << " " << byte;
+      EXPECT_EQ(before.blocks.size() + after.blocks.size(), kBlocks - 1) << at << " " << byte;
+      for (const auto& block : after.blocks) {
+        EXPECT_TRUE(same(*block, *make_block(block->first, 1, kBytes)));
+      }
+      flip(wal, at + byte);
+    }
+  }
+}
+
 TEST(Open, KeepsReportingALossUntilSomethingIsAppendedAfterIt) {
   TempDir dir;
   fill(dir.path(), 100, 1000);
@@ -147,6 +179,86 @@ TEST(Open, KeepsReportingALossUntilSomethingIsAppendedAfterIt) {
   const auto journal = open_journal(options_in(dir.path()));
   EXPECT_FALSE(find(journal->recovered(), "s").damage);
   EXPECT_EQ(find(journal->recovered(), "s").high_water, end + 1);
+}
+
+// What a crash leaves at the end of the MANIFEST: a record of which only a part was written.
+void tear_manifest(const fs::path& dir) {
+  const auto manifest = current_manifest(Layout(dir));
+  ASSERT_TRUE(manifest);
+  constexpr char kTorn[] = {1, 2, 3, 4, 0x7f, 0, 1, 'x'};  // crc, length, type, contents
+  std::ofstream(*manifest, std::ios::binary | std::ios::app).write(kTorn, sizeof kTorn);
+}
+
+// Commits a state that is in the WAL, and as of the next start in a table; returns the tables that
+// this start makes. `dir` stays as it was before it.
+std::vector<fs::path> unlisted_state(const fs::path& dir, const fs::path& other) {
+  {
+    const auto journal = open_journal(options_in(dir));
+    Commit next;
+    next.stream = "s";
+    next.state = "the only one";
+    EXPECT_EQ(commit(*journal, std::move(next)), Outcome::ok);
+  }
+  fs::copy(dir, other, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  StoreContext context(options_in(other));
+  Store::Failure failure;
+  EXPECT_NE(Store::open(context, Store::Mode::write, failure), nullptr) << failure.text;
+  std::vector<fs::path> made;
+  for (const auto& table : store_files(other, ".sst")) {
+    if (!fs::exists(dir / "journal" / table.filename())) made.push_back(table);
+  }
+  EXPECT_FALSE(made.empty());
+  return made;
+}
+
+TEST(Open, NeverDeletesAStateThatATornManifestDoesNotList) {
+  TempDir dir;
+  TempDir other;
+  const auto made = unlisted_state(dir.path(), other.path());
+  for (const auto& wal : store_files(dir.path(), ".log")) fs::remove(wal);
+  for (const auto& table : made) fs::copy(table, dir.path() / "journal");
+  tear_manifest(dir.path());
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_FALSE(find(journal->recovered(), "s").writable);
+  EXPECT_TRUE(find(journal->recovered(), "s").damage);
+  for (const auto& table : made) {
+    EXPECT_TRUE(fs::exists(dir.path() / "journal" / table.filename()));
+  }
+}
+
+TEST(Open, TakesATableThatWasNotListedYetAtACrashForNoDamageWhileTheWalHoldsIt) {
+  TempDir dir;
+  TempDir other;
+  for (const auto& table : unlisted_state(dir.path(), other.path())) {
+    fs::copy(table, dir.path() / "journal");
+  }
+  tear_manifest(dir.path());
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_TRUE(find(journal->recovered(), "s").writable);
+  EXPECT_FALSE(find(journal->recovered(), "s").damage);
+  EXPECT_EQ(find(journal->recovered(), "s").state, "the only one");
+}
+
+TEST(Open, TakesATrimmedTableThatACrashLeftForNoDamage) {
+  TempDir dir;
+  TempDir kept;
+  fill(dir.path(), 30, 1 << 20);
+  const auto before = store_files(dir.path(), ".sst");
+  for (const auto& table : before) fs::copy(table, kept.path());
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    ASSERT_EQ(set_watermark(*journal, 30), Outcome::ok);
+    journal->trim("s");
+    ASSERT_TRUE(eventually([&] { return !fs::exists(before.back()); }));
+  }
+  for (const auto& table : before) {
+    if (!fs::exists(table)) fs::copy(kept.path() / table.filename(), table);
+  }
+  tear_manifest(dir.path());
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_TRUE(find(journal->recovered(), "s").writable);
+  EXPECT_FALSE(find(journal->recovered(), "s").damage);
+  EXPECT_EQ(append(*journal, {make_block(31, 1, 10)}), Outcome::ok);
 }
 
 TEST(Open, ReportsAJournalThatWasDeleted) {

@@ -254,6 +254,34 @@ TEST(LogScan, LosesOneRecordToAFlippedBitInAnyPartOfItsHeader) {
   EXPECT_FALSE(scan_log(wal, {}).damaged_at);
 }
 
+TEST(LogScan, LosesAllOfARecordToAFlippedBitInAnyOfItsFragments) {
+  TempDir dir;
+  fill(dir.path(), 4, 100'000);
+  const fs::path wal = store_files(dir.path(), ".log").back();
+  std::vector<std::string> sound;
+  scan_log(wal, [&](const std::string& record, bool) { sound.push_back(record); });
+  for (const std::uintmax_t at : fragments(wal)) {
+    flip(wal, at + 10);
+    std::vector<std::string> left;
+    scan_log(wal, [&](const std::string& record, bool) { left.push_back(record); });
+    EXPECT_EQ(left.size() + 1, sound.size()) << at;
+    for (const std::string& record : left) {
+      EXPECT_NE(std::ranges::find(sound, record), sound.end()) << at;
+    }
+    flip(wal, at + 10);
+  }
+}
+
+TEST(LogScan, SeesARecordThatIsCutOffBetweenTwoOfItsFragments) {
+  TempDir dir;
+  fill(dir.path(), 4, 100'000);
+  const fs::path wal = store_files(dir.path(), ".log").back();
+  fs::resize_file(wal, 6 * (32 << 10));  // in the second block
+  const LogScan scan = scan_log(wal, {});
+  EXPECT_TRUE(scan.damaged_at);
+  EXPECT_FALSE(scan.intact_after_damage);
+}
+
 TEST(LogScan, TakesNoPayloadForARecordThatFollowsDamage) {
   TempDir dir;
   fill(dir.path(), 1, 100);
