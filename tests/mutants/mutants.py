@@ -2,13 +2,15 @@
 """Breaks one line of the machines or of the journal at a time, and shows that the tests notice.
 
   mutants.py check     every mutation's text is there exactly once, and every rule has one
-  mutants.py run [--only NAME] [--seeds N] [--build DIR]
+  mutants.py run [--only NAME] [--jobs N] [--seeds N] [--build DIR]
                        builds each mutant and runs what must kill it; exit 1 if one survives
 
 `run` needs a build of the targets simulation, recovery_test, journal_test and fault_test. Nothing
-in the tree is changed: the mutated file and what is built of it live in a scratch folder.
+in the tree is changed: the mutated file and what is built of it live in a scratch folder. It begins
+with what is not mutated: a test that fails there by itself would seem to kill everything.
 """
 import argparse
+import concurrent.futures
 import difflib
 import json
 import os
@@ -78,6 +80,9 @@ class Builder:
         commands = json.loads((build / "compile_commands.json").read_text())
         self.commands = {c["file"]: c["command"] for c in commands}
 
+    def original(self, folder):
+        return f"{folder}/{LIBRARIES[folder]}", self.build / folder / LIBRARIES[folder]
+
     def compile(self, m):
         source = ROOT / m["file"]
         mutated = self.scratch / source.name
@@ -90,11 +95,11 @@ class Builder:
         code, text = shell(command, self.build)
         if code != 0:
             raise RuntimeError(f"{m['name']} does not compile:\n{text[-2000:]}")
-        folder = m["file"].split("/")[0]
-        library = self.scratch / LIBRARIES[folder]
-        shutil.copy(self.build / folder / LIBRARIES[folder], library)
+        archive, original = self.original(folder_of(m))
+        library = self.scratch / original.name
+        shutil.copy(original, library)
         subprocess.run(["ar", "r", str(library), str(member)], check=True, capture_output=True)
-        return f"{folder}/{LIBRARIES[folder]}", library
+        return archive, library
 
     def link(self, program, archive, library):
         commands = subprocess.run(["ninja", "-t", "commands", f"bin/{program}"], cwd=self.build,
@@ -109,11 +114,18 @@ class Builder:
         return out
 
 
-def programs_for(m, seeds):
+def folder_of(m):
+    return m["file"].split("/")[0]
+
+
+def programs_for(folder, seeds):
+    """What must kill a mutant of `folder`: each with its arguments, and the programs and modules
+    that it looks for beside itself. The quick one first."""
     gtest = "--gtest_brief=1 --gtest_fail_fast"
-    if m["file"].startswith("recovery/"):
-        return [("recovery_test", gtest), ("simulation", f"--seeds {seeds}")]
-    return [("journal_test", gtest), ("fault_test", gtest)]
+    if folder == "recovery":
+        return [("recovery_test", gtest, (), ()), ("simulation", f"--seeds {seeds}", (), ())]
+    return [("journal_test", gtest, (), ()),
+            ("fault_test", gtest, ("power_workload",), ("libpower_shim.so",))]
 
 
 def what_killed(program, text):
@@ -125,34 +137,50 @@ def what_killed(program, text):
     return f"{program}: {lines[-1][:120] if lines else 'died'}"
 
 
-def run_one(m, build, seeds):
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        builder = Builder(build, pathlib.Path(folder))
-        archive, library = builder.compile(m)
-        for program, arguments in programs_for(m, seeds):
+def run_one(folder, m, arguments):
+    """What killed `m`, or what is not mutated when it is None."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as scratch:
+        builder = Builder(arguments.build, pathlib.Path(scratch))
+        archive, library = builder.compile(m) if m else builder.original(folder)
+        for program, options, beside, modules in programs_for(folder, arguments.seeds):
+            for name in modules:
+                (builder.scratch / name).symlink_to(arguments.build / "bin" / name)
+            for name in beside:
+                builder.link(name, archive, library)
             out = builder.link(program, archive, library)
-            code, text = shell(f"{out} {arguments}", folder)
+            code, text = shell(f"{out} {options}", scratch)
             if code != 0:
                 return what_killed(program, text)
     return None
 
 
+def judge(m, arguments):
+    """Whether it was killed."""
+    begin = time.monotonic()
+    try:
+        killed = run_one(folder_of(m), m, arguments)
+    except RuntimeError as error:
+        killed = None
+        print(error)
+    verdict = f"killed by {killed}" if killed else "SURVIVED"
+    seconds = time.monotonic() - begin
+    print(f"{m['name']} ({', '.join(m['breaks'])}): {verdict} [{seconds:.0f} s]", flush=True)
+    return bool(killed)
+
+
 def run(mutants, arguments):
-    survivors = []
-    for m in mutants:
-        begin = time.monotonic()
-        try:
-            killed = run_one(m, arguments.build, arguments.seeds)
-        except RuntimeError as error:
-            killed = None
-            print(error)
-        verdict = f"killed by {killed}" if killed else "SURVIVED"
-        seconds = time.monotonic() - begin
-        print(f"{m['name']} ({', '.join(m['breaks'])}): {verdict} [{seconds:.0f} s]", flush=True)
-        if not killed:
-            survivors.append(m["name"])
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        folders = sorted({folder_of(m) for m in mutants}) if not arguments.only else []
+        for folder, failed in zip(folders,
+                                  pool.map(lambda f: run_one(f, None, arguments), folders)):
+            if failed:
+                print(f"{folder}/ as it is: {failed}; so nothing would be proved")
+                return 1
+        verdicts = list(pool.map(lambda m: judge(m, arguments), mutants))
+    survivors = [m["name"] for m, killed in zip(mutants, verdicts) if not killed]
     names = ": " + ", ".join(survivors) if survivors else ""
-    print(f"{len(mutants)} mutants, {len(survivors)} survived{names}")
+    print(f"{len(mutants)} mutants, {len(mutants) - len(survivors)} killed, "
+          f"{len(survivors)} survived{names}")
     return 1 if survivors else 0
 
 
@@ -161,6 +189,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["check", "run"])
     parser.add_argument("--only", action="append", help="a mutant by name; may be given again")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many at a time")
     parser.add_argument("--seeds", type=int, default=SEEDS_OF_CI, help="as many as CI runs")
     parser.add_argument("--build", type=lambda p: pathlib.Path(p).resolve(),
                         default=ROOT / "build" / "release")
