@@ -36,7 +36,10 @@ section "flipped bits" "OK|FAILED" \
 section "power cuts of the broker" "ok|FAILED|cut" python3 tests/integration/power.py --rounds 10
 section "kill" "rounds|ok|FAILED" python3 tests/integration/kill.py \
   all_that_was_published_survives_kills_of_broker_producer_and_receiver --rounds 500
-section "mutants" "killed|SURVIVED" tests/mutants/mutants.py run
+section "10 GiB of backlog" "records of|^most|ok|FAILED" \
+  env SPILLWAY_BACKLOG_GIB=10 python3 tests/integration/bounds.py \
+  a_backlog_takes_the_disk_that_readme_says_and_little_memory
+section "mutants" "SURVIVED|mutants," tests/mutants/mutants.py run
 if command -v clang++-14 >/dev/null; then
   section "fuzzing" "executions|ERROR" sh -c \
     "python3 tests/fuzz/fuzz.py frame batch journal --runs 10000000 &&
@@ -44,4 +47,8 @@ if command -v clang++-14 >/dev/null; then
 else
   echo "== fuzzing: left out, install clang-14 and libclang-rt-14-dev"
 fi
+echo "== what brokers took"
+ctest_log=$bin/../Testing/Temporary/LastTest.log  # of the run before this one, if there was any
+[[ -e $ctest_log ]] || ctest_log=/dev/null
+python3 tests/integration/maxima.py "$ctest_log" "$logs"/*
 exit "$failed"

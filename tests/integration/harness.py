@@ -122,6 +122,14 @@ class Watch(threading.Thread):
             most, bound = self.disk[broker.name], broker.max_disk_bytes
             expect(most <= bound, f"{broker.data_dir} took {most} bytes, {bound} are allowed")
 
+    def most(self):
+        """A line, which maxima.py reads."""
+        mib = 1 << 20
+        return "most: " + "; ".join(
+            f"{b.name} {self.memory.get(b.name, 0) / mib:.1f} MiB of memory, "
+            f"{self.disk.get(b.name, 0) / mib:.1f} of {b.max_disk_bytes / mib:.0f} MiB of disk"
+            for b in self.brokers)
+
 
 class Process:
     """A child whose output goes to files, and that does not outlive the test."""
@@ -448,6 +456,8 @@ def main(rounds=25):
         try:
             scenarios[name](run)
             run.watch.finish()
+            if run.brokers:
+                print(run.watch.most())
             good = True
         except BaseException:  # also an interrupt: the children must end
             traceback.print_exc(file=sys.stdout)

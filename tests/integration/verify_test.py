@@ -3,6 +3,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from maxima import maxima, table
 from verify import delivered, same
 
 
@@ -69,6 +70,22 @@ class Verify(unittest.TestCase):
                 same(self.taken, self.published)
         self.take(range(1, 11))
         same(self.taken, self.published)
+
+
+class Maxima(unittest.TestCase):
+    def test_are_found_in_what_scenarios_print(self):
+        found = maxima("""a sink that goes away: --seed 7
+most: broker 45.1 MiB of memory, 61.2 of 64 MiB of disk
+ok after 3.0 s
+a chain: --seed 8
+most: a 50.0 MiB of memory, 1.0 of 512 MiB of disk; b 9.5 MiB of memory, 2.0 of 512 MiB of disk
+""".splitlines())
+        self.assertEqual(found[0], (45.1, 61.2, 64, "broker", "a sink that goes away"))
+        lines = table(found)
+        self.assertEqual(lines[0], "the most memory, of 3 brokers in 2 scenarios")
+        self.assertEqual(lines[1].split(), "50.0 MiB a chain (a)".split())
+        self.assertEqual(lines[5].split(),
+                         "95.6 % of 64 MiB a sink that goes away (broker)".split())
 
 
 if __name__ == "__main__":
