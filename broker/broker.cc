@@ -320,6 +320,7 @@ void Broker::sample_journal() {
   sample.disk_bytes = stats.disk_bytes;
   sample.disk_limit_bytes = stats.max_disk_bytes;
   sample.free_bytes = stats.free_bytes;
+  sample.orphaned_bytes = stats.kept_bytes;
   sample.exhaustion_seconds =
       disk_forecast_.seconds_until(static_cast<double>(stats.max_disk_bytes));
   sample.failing = stats.failing;

@@ -124,20 +124,26 @@ bool DirLock::held(const Layout& layout) {
 
 DirLock::~DirLock() { ::close(fd_); }
 
-DiskUse measure_disk_use(const std::filesystem::path& root) {
+DiskUse measure_disk_use(const Layout& layout) {
   DiskUse use;
-  const auto add = [&use](const std::filesystem::path& path) {
+  const std::string kept = layout.repair().string();
+  const auto add = [&](const std::filesystem::path& path) {
     struct stat info;
     if (::lstat(path.c_str(), &info) != 0) return;  // deleted since it was listed
     const auto bytes = static_cast<std::uint64_t>(info.st_blocks) * 512;
     use.total += bytes;
-    if (path.extension() == ".log") use.wal += bytes;
-    if (path.extension() == ".sst") use.sst += bytes;
+    if (path.native().starts_with(kept)) {
+      use.kept += bytes;
+    } else if (path.extension() == ".log") {
+      use.wal += bytes;
+    } else if (path.extension() == ".sst") {
+      use.sst += bytes;
+    }
   };
-  add(root);
+  add(layout.root);
   std::error_code error;
-  for (std::filesystem::recursive_directory_iterator it(root, error), end; !error && it != end;
-       it.increment(error)) {
+  for (std::filesystem::recursive_directory_iterator it(layout.root, error), end;
+       !error && it != end; it.increment(error)) {
     add(it->path());
   }
   return use;

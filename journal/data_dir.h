@@ -23,6 +23,7 @@ struct Layout {
   std::filesystem::path mark(const std::string& stream) const { return root / "marks" / stream; }
   std::filesystem::path format() const { return root / "format"; }
   std::filesystem::path ballast() const { return root / "ballast"; }
+  std::filesystem::path repair() const { return root / "repair"; }
 };
 
 // True for a name that may be a stream: it also names files.
@@ -58,10 +59,11 @@ class DirLock {
 // Bytes of disk as `du` counts them: blocks, not lengths, directories included.
 struct DiskUse {
   std::uint64_t total = 0;
-  std::uint64_t wal = 0;
-  std::uint64_t sst = 0;
+  std::uint64_t wal = 0;   // of the store
+  std::uint64_t sst = 0;   // of the store
+  std::uint64_t kept = 0;  // what repairs replaced, and nobody has deleted
 };
-DiskUse measure_disk_use(const std::filesystem::path& root);
+DiskUse measure_disk_use(const Layout& layout);
 
 // Space held back, to be given up when the disk is full, so that state can still be written. Both
 // return whether the ballast is there afterwards.

@@ -121,6 +121,7 @@ struct Stats {
   std::uint64_t bound_breaches = 0;  // commits of open groups taken beyond the bound
   std::uint64_t wal_bytes = 0;
   std::uint64_t sst_bytes = 0;
+  std::uint64_t kept_bytes = 0;  // of repairs: what they replaced
   std::uint64_t memtable_bytes = 0;
   std::uint64_t pending_compaction_bytes = 0;
   std::uint64_t block_cache_bytes = 0;

@@ -152,8 +152,8 @@ Result<std::unique_ptr<Replacement>> Replacement::begin(const fs::path& data_dir
                                                         const std::string& name) {
   auto lock = DirLock::take(Layout(data_dir));
   if (!lock) return lock.error();
-  auto replacement =
-      std::make_unique<FolderReplacement>(data_dir, std::move(*lock), data_dir / "repair" / name);
+  auto replacement = std::make_unique<FolderReplacement>(data_dir, std::move(*lock),
+                                                         Layout(data_dir).repair() / name);
   if (auto error = replacement->make()) return *error;
   return std::unique_ptr<Replacement>(std::move(replacement));
 }

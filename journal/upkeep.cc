@@ -196,12 +196,13 @@ DiskState Writer::look_at_disk() {
           Store::number(shared_.store->db(), family, "rocksdb.total-sst-files-size");
     }
   }
-  state.use = measure_disk_use(shared_.context.layout.root);
+  state.use = measure_disk_use(shared_.context.layout);
   state.free = free_space();
   const std::lock_guard lock(shared_.counters_mutex);
   shared_.counters.disk_bytes = state.use.total;
   shared_.counters.wal_bytes = state.use.wal;
   shared_.counters.sst_bytes = state.use.sst;
+  shared_.counters.kept_bytes = state.use.kept;
   shared_.counters.free_bytes = state.free;
   return state;
 }

@@ -166,7 +166,7 @@ constexpr Definition kCatalogue[] = {
     {"spillway_journal_lost_messages_total", counter, "stream",
      "Records that were acknowledged, and that the journal no longer has"},
     {"spillway_orphaned_journal_bytes", gauge, "",
-     "Bytes kept for streams that the configuration no longer names"},
+     "Bytes that repairs replaced and kept, and that no stream uses"},
 
     // What was let go.
     {"spillway_dropped_messages_total", counter, "stream, sink, reason",

@@ -57,6 +57,8 @@ def repaired(run, published, receiver, broker):
     broker.start()
     broker.wait_drained("t")
     expect(not broker.stream()["halt"]["active"], broker.stream()["halt"])
+    kept = broker.metrics()["spillway_orphaned_journal_bytes"]
+    expect(kept > 0, "the metrics do not say what the repair keeps of the disk")
     delivered(receiver.path, published, skipped=lost)
     ledger = broker.cli("journal", "status")["streams"][0]["ledger"]
     found = sorted((sequence(e["first"]), sequence(e["last"])) for e in ledger)

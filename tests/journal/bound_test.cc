@@ -85,7 +85,25 @@ TEST(DiskUse, IsWhatDuSays) {
     const auto journal = open_journal(options_in(dir.path()));
     for (Offset i = 1; i <= 20; ++i) append(*journal, {make_block(i, 1, kMiB)});
   }
-  EXPECT_EQ(measure_disk_use(dir.path()).total, du(dir.path()));
+  EXPECT_EQ(measure_disk_use(Layout(dir.path())).total, du(dir.path()));
+}
+
+TEST(DiskUse, TellsTheStoreFromWhatARepairHasKept) {
+  TempDir dir;
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    append(*journal, {make_block(1, 1, kMiB)});
+  }
+  const Layout layout(dir.path());
+  const DiskUse before = measure_disk_use(layout);
+  EXPECT_EQ(before.kept, 0u);
+  std::filesystem::create_directory(layout.repair());
+  std::filesystem::copy(layout.store(), layout.repair() / "20261128T170000Z");
+  const DiskUse after = measure_disk_use(layout);
+  EXPECT_EQ(after.wal, before.wal);
+  EXPECT_EQ(after.sst, before.sst);
+  EXPECT_GT(after.kept, kMiB);
+  EXPECT_EQ(after.total, before.total + after.kept);
 }
 
 TEST(Bound, RefusesAnAppendAndLeavesNothingOfItsCommit) {
@@ -119,7 +137,7 @@ std::uint64_t fill_until_refused(const Options& options, std::uint64_t block_byt
   const auto journal = open_journal(options, &log);
   std::atomic<bool> done{false};
   std::thread watcher([&] {
-    while (!done) peak = std::max(peak, measure_disk_use(options.data_dir).total);
+    while (!done) peak = std::max(peak, measure_disk_use(Layout(options.data_dir)).total);
   });
   Offset next = 1;
   Outcome outcome = Outcome::ok;
