@@ -19,12 +19,13 @@ std::uint64_t records_waiting(const std::optional<recovery::DurableState>& state
   return waiting;
 }
 
-std::string foreign_text(std::uint64_t waiting) {
+std::string foreign_text(const std::string& stream, std::uint64_t waiting) {
   return "is not a stream of the configuration, and " + std::to_string(waiting) +
          (waiting == 1 ? " record of it waits" : " records of it wait") +
-         " for its sinks: configure it again under this name, or run the broker that this "
-         "data_dir belongs to; or write them to a file with `spillway journal export`, and let "
-         "go of the stream with `spillway journal repair --forget-stream`";
+         " for its sinks: configure it again, or run the broker that this data_dir belongs to; or "
+         "write them to a file with `spillway journal export --stream " +
+         stream + " --output FILE`, and let go of it with `spillway journal repair " +
+         "--forget-stream " + stream + "`";
 }
 
 std::optional<std::string> foreign(const journal::Recovered& stored) {
@@ -35,7 +36,7 @@ std::optional<std::string> foreign(const journal::Recovered& stored) {
   }
   const std::uint64_t waiting = records_waiting(state, stored.watermark, stored.end);
   if (waiting == 0) return std::nullopt;
-  return foreign_text(waiting);
+  return foreign_text(stored.stream, waiting);
 }
 
 }  // namespace spillway::broker::offline

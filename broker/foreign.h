@@ -18,7 +18,7 @@ std::uint64_t records_waiting(const std::optional<recovery::DurableState>& state
                               Offset end);
 
 // That records of such a stream wait, and the commands that take it out of the way.
-std::string foreign_text(std::uint64_t waiting);
+std::string foreign_text(const std::string& stream, std::uint64_t waiting);
 
 // Nothing when no record waits.
 std::optional<std::string> foreign(const journal::Recovered& stored);

@@ -266,7 +266,7 @@ void Check::judge_slots() {
 void Check::judge_name() {
   if (config_ == nullptr || configured() != nullptr || !stream_.in_store) return;
   const std::uint64_t waiting = records_waiting(out_.state, out_.low, out_.end);
-  if (waiting > 0) found("foreign", foreign_text(waiting));
+  if (waiting > 0) found("foreign", foreign_text(stream_.name, waiting));
 }
 
 Result<JournalReport> check_beside_broker(const std::filesystem::path& data_dir) {

@@ -95,8 +95,9 @@ int journal_repair(const JournalRepairOptions& options, const Context& context) 
   if (!report) return context.fail(report.error().message);
   std::string text = findings_text(report->found);
   if (report->steps.empty()) {
-    text += !report->found.findings.empty() ? "a repair cannot help with that\n"
-                                            : "nothing to repair\n";
+    // All that a repair mends has a step: what is left is a stream that nobody configures.
+    text += report->found.findings.empty() ? "nothing to repair\n"
+                                           : "nothing to repair but by your word: see above\n";
   }
   for (const auto& step : report->steps) {
     text += (report->applied ? "done: " : "to do: ") + step + "\n";

@@ -132,6 +132,7 @@ def a_stream_that_is_no_longer_configured_is_exported_and_forgotten_before_the_s
     expect([f["kind"] for f in found] == ["foreign"], found)
     broker.cli("journal", "export", "--stream", "s", "--output", run.folder / "exported")
     same(run.folder / "exported", published)
+    expect(broker.cli("journal", "repair", code=FAILED)["steps"] == [], "it decides by itself")
     forget = ("journal", "repair", "--forget-stream", "s")
     plan = broker.cli(*forget)
     expect("(5000 records)" in " ".join(plan["steps"]) and not plan["applied"], plan)
