@@ -269,7 +269,7 @@ std::optional<Instant> StreamMachine::deadline() const {
   if (quiet_since_ && writing_.empty()) consider(*quiet_since_ + kQuietBeforeClosing);
   if (known_ && !journal_down_ && writing_.empty() && policy_.checkpoint_interval > Millis(0) &&
       progress() != progress_written_) {
-    consider(std::max(wrote_at_ + policy_.checkpoint_interval, now_.steady + Millis(1)));
+    consider(std::max(checkpoint_due(), now_.steady + Millis(1)));
   }
   if (disk_refused_ && !journal_down_) consider(std::max(disk_retry_at_, now_.steady + Millis(1)));
   if (hello_ && hello_->cut_at) consider(hello_->cut_at);

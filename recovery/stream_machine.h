@@ -164,6 +164,7 @@ class StreamMachine {
   void start_write(Offset append_first, Offset append_last, bool final);
   Offset append_through() const;
   bool may_follow() const;
+  Instant checkpoint_due() const;
   void finish_write(Writing writing);
   void put_back(std::deque<Writing> writings);
   void apply_durable();

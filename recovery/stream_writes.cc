@@ -105,8 +105,17 @@ void StreamMachine::flush() {
     return start_write(0, 0, false);
   }
   if (cov_ == Coverage::opening || !known_) return;
-  if (now_.steady - wrote_at_ < policy_.checkpoint_interval) return;
+  if (now_.steady < checkpoint_due()) return;
   if (progress() != progress_written_) start_write(0, 0, false);
+}
+
+// At a whole multiple of the interval, which is the same moment for all streams: their checkpoints
+// are one group then, and one sync.
+Instant StreamMachine::checkpoint_due() const {
+  const Millis interval = policy_.checkpoint_interval;
+  if (interval == Millis(0)) return wrote_at_;
+  const Instant latest = wrote_at_ + interval;
+  return latest - latest.time_since_epoch() % interval;
 }
 
 // How far the next commit appends: bounded, so that a journal that is nearly full takes what fits.

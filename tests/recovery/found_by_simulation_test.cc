@@ -191,6 +191,25 @@ TEST_F(Found, NoCheckpointIsWrittenMoreOftenThanItsInterval) {
   EXPECT_LE(checkpoints, 4U);
 }
 
+// Each by itself they would be a sync each: 2 KiB/s for every further stream.
+TEST_F(Found, CheckpointsOfAllStreamsFallOnOneMoment) {
+  now.steady += Millis(370);
+  start(policy());
+  hello();
+  connect();
+  forget();
+  auto_write = false;
+  for (int i = 0; i < 400; ++i) {
+    publish();
+    ack(machine->head());
+    pass(Millis(7));
+    if (writes.empty()) continue;
+    EXPECT_LT((now.steady.time_since_epoch() % Millis(1000)), Millis(7));
+    finish_writes();
+  }
+  EXPECT_EQ(all<action::Write>().size(), 3U);
+}
+
 TEST_F(Found, WithoutAnIntervalTheCheckpointIsDurableBeforeTheAcknowledgement) {
   StreamPolicy p = policy();
   p.checkpoint_interval = Millis(0);
