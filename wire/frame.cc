@@ -2,6 +2,7 @@
 
 #include <google/protobuf/stubs/logging.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -28,20 +29,34 @@ FrameReader::FrameReader(std::uint64_t max_frame_bytes, std::size_t read_bytes)
 
 std::span<std::byte> FrameReader::prepare() {
   make_room();
-  return {buffer_.get() + end_, capacity_ - end_};
+  std::size_t room = capacity_ - end_;
+  if (const std::size_t wanted = large_wanted(); wanted != 0) {
+    room = std::min(room, wanted - buffered());
+  }
+  return {buffer_.get() + end_, room};
+}
+
+std::size_t FrameReader::large_wanted() const {
+  if (buffered() < kLengthBytes) return 0;
+  const std::uint64_t length = load_length(buffer_.get() + begin_);
+  const bool whole = buffered() - kLengthBytes >= length;  // the caller has not asked for it yet
+  if (whole || length <= read_bytes_ || length > max_frame_bytes_) return 0;
+  return kLengthBytes + length;
 }
 
 void FrameReader::make_room() {
   const std::size_t size = end_ - begin_;
   // Whatever is used again and again should be the same memory, and not much of it.
   if (size == 0) begin_ = end_ = 0;
-  // Once a large frame has passed, its memory is given back.
-  const bool shrink = capacity_ > read_bytes_ && size < read_bytes_ / 2;
+  const std::size_t wanted = large_wanted();
+  // Once large frames have passed, their memory is given back.
+  const bool shrink = capacity_ > read_bytes_ && size < read_bytes_ / 2 && !large_ && wanted == 0;
   if (!shrink && capacity_ - end_ >= capacity_ / 2) return;
-  if (!shrink && size <= capacity_ / 2) {
+  if (wanted != 0 && capacity_ - begin_ >= wanted) return;
+  if (!shrink && (size <= capacity_ / 2 || (wanted != 0 && capacity_ >= wanted))) {
     std::memmove(buffer_.get(), buffer_.get() + begin_, size);
   } else {
-    capacity_ = shrink ? read_bytes_ : capacity_ * 2;
+    capacity_ = shrink ? read_bytes_ : std::max(capacity_ * 2, std::min(wanted, 4 * size));
     auto buffer = std::make_unique_for_overwrite<std::byte[]>(capacity_);
     std::memcpy(buffer.get(), buffer_.get() + begin_, size);
     buffer_ = std::move(buffer);
@@ -67,6 +82,7 @@ Result<std::optional<std::span<const std::byte>>> FrameReader::next() {
   if (buffered() - kLengthBytes < length) return Next{};
   const std::span<const std::byte> frame(buffer_.get() + begin_ + kLengthBytes, length);
   begin_ += kLengthBytes + length;
+  large_ = length > read_bytes_;
   return Next{frame};
 }
 

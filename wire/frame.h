@@ -30,7 +30,7 @@ inline constexpr std::size_t kMaxControlBytes = std::size_t{64} << 10;
 //   while (frame = reader.next()) ...
 // Memory: a length over the limit is an error before anything is allocated for it, and the buffer
 // grows with the bytes that arrived, not with those announced: at most four times them, or
-// `read_bytes`, which it goes back to. Not thread-safe.
+// `read_bytes`, which it goes back to with the first frame that fits. Not thread-safe.
 class FrameReader {
  public:
   static constexpr std::size_t kReadBytes = std::size_t{256} << 10;
@@ -41,7 +41,8 @@ class FrameReader {
 
   void set_max_frame_bytes(std::uint64_t max_frame_bytes) { max_frame_bytes_ = max_frame_bytes; }
 
-  // Room for at least one byte. Frames handed out before are invalid from here on.
+  // Room for at least one byte, and for no more than the rest of a frame larger than `read_bytes`:
+  // what comes behind it would have to be moved. Frames handed out before are invalid from here on.
   std::span<std::byte> prepare();
   void commit(std::size_t bytes);
 
@@ -53,6 +54,8 @@ class FrameReader {
 
  private:
   void make_room();
+  // Of a frame that has begun and is larger than `read_bytes`, its length with all; 0: none has.
+  std::size_t large_wanted() const;
 
   std::uint64_t max_frame_bytes_;
   std::size_t read_bytes_;
@@ -60,6 +63,7 @@ class FrameReader {
   std::size_t capacity_ = 0;
   std::size_t begin_ = 0;  // of what next() has not handed out
   std::size_t end_ = 0;
+  bool large_ = false;  // the last one handed out was: more of them may come
 };
 
 // Whether a frame (as next() returns it) holds a Batch: then use batch_of() of batch.h.

@@ -104,7 +104,36 @@ TEST(FrameReader, GoesBackToTheSizeThatItWasGiven) {
   EXPECT_EQ(reader.prepare().size(), 1024u);
   feed(reader, frame_with(50'000));
   EXPECT_EQ((*reader.next().value()).size(), 50'000u);
+  feed(reader, frame_with(5));
+  EXPECT_EQ((*reader.next().value()).size(), 5u);
   EXPECT_EQ(reader.prepare().size(), 1024u);
+}
+
+TEST(FrameReader, ReadsLargeFramesIntoTheSameMemoryAndNothingBehindThem) {
+  FrameReader reader;
+  const std::string large = frame_with(std::size_t{1} << 20, 'l');
+  feed(reader, large);
+  EXPECT_TRUE(*reader.next());
+  const std::byte* const begin = reader.prepare().data();
+  for (int i = 0; i < 10; ++i) {
+    // In two reads, of which the first has its length.
+    feed(reader, std::string_view(large).substr(0, 1000));
+    EXPECT_FALSE(reader.next().value());
+    EXPECT_EQ(reader.prepare().data(), begin + 1000);
+    EXPECT_EQ(reader.prepare().size(), large.size() - 1000);
+    feed(reader, std::string_view(large).substr(1000));
+    EXPECT_EQ(text_of(*reader.next().value()), large.substr(4));
+    EXPECT_EQ(reader.prepare().data(), begin);
+  }
+}
+
+TEST(FrameReader, NeverTakesMoreThanFourTimesWhatArrived) {
+  for (const std::size_t part : {std::size_t{1}, std::size_t{300} << 10, std::size_t{900} << 10}) {
+    FrameReader reader;
+    feed(reader, frame_with(std::size_t{4} << 20).substr(0, part));
+    EXPECT_FALSE(reader.next().value());
+    EXPECT_LE(part + reader.prepare().size(), std::max(4 * part, FrameReader::kReadBytes)) << part;
+  }
 }
 
 TEST(Frame, ControlMessagesComeBackAsTheyWere) {
