@@ -31,9 +31,16 @@ def machine(folder):
             "file_system": kind, "date": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
+def processor_time():
+    """Of all cores: what was taken away by the hypervisor, and all there was."""
+    fields = [int(f) for f in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return fields[7], sum(fields)
+
+
 def measure(row, bench, rounds):
     """Value and baseline in turns; the best and the median of each."""
     values, baselines, extra = [], [], {}
+    stolen, spent = processor_time()
     for _ in range(rounds if row.repeats else 1):
         if row.baseline:
             baseline = row.baseline(bench)
@@ -53,6 +60,8 @@ def measure(row, bench, rounds):
         result["baseline_median"] = statistics.median(baselines)
         result["ratio"] = result["value"] / result["baseline"]
     result["met"] = row.met(result)
+    stolen_after, spent_after = processor_time()
+    result["stolen"] = (stolen_after - stolen) / max(1, spent_after - spent)
     return result
 
 
@@ -65,11 +74,12 @@ def number(value):
 
 
 def show(results):
-    heads = ("row", "what", "best", "median", "unit", "baseline", "ratio", "target", "met")
+    heads = ("row", "what", "best", "median", "unit", "baseline", "ratio", "target", "met",
+             "stolen")
     table = [heads] + [
         (str(r["row"]), r["name"], number(r["value"]), number(r["median"]), r["unit"],
          number(r["baseline"]), number(r["ratio"]), r["target"],
-         {True: "yes", False: "NO", None: ""}[r["met"]]) for r in results]
+         {True: "yes", False: "NO", None: ""}[r["met"]], f'{r["stolen"]:.0%}') for r in results]
     widths = [max(len(line[i]) for line in table) for i in range(len(heads))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

@@ -45,31 +45,37 @@ std::vector<std::string> make_payloads(std::size_t size, bool compressible) {
   return payloads;
 }
 
-// When each record was due, until it is acknowledged.
+// How long after it was due each record was acknowledged. Takes its memory at the start: to find
+// more while it measures would stop the very thread that hears of acknowledgements.
 class Latencies {
  public:
-  void due(std::uint64_t sequence, double at) {
+  // Record `first` is due now, and `rate` of them in each second from now on. Returns what it is.
+  double start(std::uint64_t first, std::size_t records, double rate) {
     const std::lock_guard lock(mutex_);
-    if (due_.empty()) first_ = sequence;
-    due_.push_back(at);
+    values_.assign(records, 0);
+    first_ = first;
+    rate_ = rate;
+    return begin_ = now();
   }
   void through(std::uint64_t sequence) {
     const double at = now();
     const std::lock_guard lock(mutex_);
-    while (!due_.empty() && first_ + taken_ <= sequence && taken_ < due_.size()) {
-      values_.push_back(at - due_[taken_++]);
+    for (; taken_ < values_.size() && first_ + taken_ <= sequence; ++taken_) {
+      values_[taken_] = at - begin_ - static_cast<double>(taken_) / rate_;
     }
   }
   std::vector<double> take() {
     const std::lock_guard lock(mutex_);
+    values_.resize(taken_);
     return std::move(values_);
   }
 
  private:
   std::mutex mutex_;
   std::uint64_t first_ = 0;
+  double begin_ = 0;
+  double rate_ = 1;
   std::size_t taken_ = 0;
-  std::vector<double> due_;
   std::vector<double> values_;
 };
 
@@ -190,17 +196,13 @@ class Generator {
   }
 
   void paced() {
-    const double begin = now();
+    const double begin = latencies_.start(lanes_.front().last.sequence + 1, records_, rate_);
     for (std::uint64_t sent = 0; sent < records_;) {
       const auto due = static_cast<std::uint64_t>((now() - begin) * rate_);
       const std::uint64_t count = std::min(records_, due) - std::min(sent, due);
       if (count == 0) {
         std::this_thread::sleep_for(std::chrono::duration<double>(kTick));
         continue;
-      }
-      const Position first = lanes_.front().last;
-      for (std::uint64_t i = 0; i < count; ++i) {
-        latencies_.due(first.sequence + 1 + i, begin + static_cast<double>(sent + i) / rate_);
       }
       for (std::uint64_t left = count; left > 0;) {
         const std::uint64_t part = std::min<std::uint64_t>(left, 512);

@@ -180,6 +180,7 @@ class Bench:
         self.folder = Path(tempfile.mkdtemp(prefix="spillway-bench-", dir=folder))
         self.quick = quick
         self.processes = []
+        self.half_rate = None  # records/s, half of what passes through at most; once it is known
         self._count = 0
 
     def count(self):
