@@ -395,7 +395,8 @@ void DeliveryMachine::send_skip(const SkipRange& range) {
 void DeliveryMachine::request_read(Offset limit) {
   if (read_at_ && now_ < *read_at_) return;
   read_at_.reset();
-  if (policy_.replay_rate != kUnlimited && now_ < rate_free_at_) {
+  // Not inside a record: a sink that assembles it is silent until it has the rest.
+  if (policy_.replay_rate != kUnlimited && now_ < rate_free_at_ && !inside_record_) {
     read_at_ = rate_free_at_;
     return;
   }

@@ -96,6 +96,35 @@ TEST_F(Delivery, TakesAnAcknowledgementBeyondWhatWasSentForABreachOfTheProtocol)
   EXPECT_EQ(find<action::Moved>()->cause, Cause::protocol);
 }
 
+// A receiver that assembles a record says nothing before it has all of it, so the limit would make
+// it silent for ack_timeout, and begin anew, for ever (seed 2033370).
+TEST_F(Delivery, LimitsTheRateOfAReplayOnlyBetweenRecords) {
+  policy.replay_rate = 1;  // a byte per second
+  machine.emplace(SinkId{0}, policy, window, 1);
+  window.clear(5);
+  push(5, 6);
+  step(delivery::Started{});
+  step(delivery::Extended{6, 4});
+  step(delivery::Connected{Attempt{1}});
+  step(delivery::Positioned{0});
+  BlockInfo block;
+  block.first = 1;
+  block.last = 2;
+  block.bytes = block.running_bytes = 20;
+  block.inside_record = true;
+  step(delivery::ReadDone{find<action::Read>()->id, true, {&block, 1}});
+  ASSERT_TRUE(find<action::Read>());
+  EXPECT_EQ(find<action::Read>()->from, 3u);
+  block.first = 3;
+  block.last = 3;
+  block.bytes = 10;
+  block.running_bytes = 30;
+  block.inside_record = false;
+  step(delivery::ReadDone{find<action::Read>()->id, true, {&block, 1}});
+  EXPECT_FALSE(find<action::Read>());
+  EXPECT_GE(*machine->deadline(), now + Millis(1));
+}
+
 TEST_F(Delivery, ReadsFromTheJournalWhatHasLeftTheWindow) {
   window.clear(5);
   push(5, 6);
