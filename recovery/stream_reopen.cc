@@ -73,6 +73,8 @@ void StreamMachine::on(const event::JournalReopened& e) {
   if (cov_ == Coverage::sealing && durable_.open) enter(Coverage::closing);
   const bool older = !landed && stored < durable_.revision;
   if (older || (durable_.open && e.end < durable_end_)) restore(e, older);
+  // Only now: what is missing is known.
+  if (landed) apply_durable();
 }
 
 // The store came back with less than it had confirmed. What this process still knows is written

@@ -15,7 +15,8 @@ void StreamMachine::on(const event::Written& e) {
     case WriteOutcome::ok: {
       Writing writing = std::move(writing_.front());
       writing_.pop_front();
-      return finish_write(std::move(writing));
+      finish_write(std::move(writing));
+      return apply_durable();
     }
     // What one did not do, those behind it do not do either.
     case WriteOutcome::failed:
@@ -46,9 +47,7 @@ void StreamMachine::finish_write(Writing writing) {
   if (writing.final) {
     stop_done_ = true;
     out_->push_back(action::StopDone{});
-    return;
   }
-  apply_durable();
 }
 
 // Nothing of them is in the store: what they carried goes with the next one.
@@ -243,6 +242,7 @@ void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const
 
 // Everything that waited for a change to be durable.
 void StreamMachine::apply_durable() {
+  if (stop_done_) return;
   if (known_) want_.checkpoint = std::max(want_.checkpoint, durable_.checkpoint);
   want_.mark_offset = durable_.mark_offset;
   want_.mark = durable_.mark;
@@ -258,7 +258,11 @@ void StreamMachine::apply_durable() {
   for (auto& sink : sinks_) settle_sink(*sink);
   if (known_change_ && durable_at(*known_change_)) become_known();
   if (hello_ && !hello_->prepared && !session_) prepare_hello();
-  if (hello_ && hello_->prepared && durable_at(hello_->change) && epochs_durable()) welcome();
+  // Welcome says what is safe: not before what a journal lost is in it again.
+  if (hello_ && hello_->prepared && durable_at(hello_->change) && epochs_durable() &&
+      !restoring()) {
+    welcome();
+  }
 }
 
 Offset StreamMachine::watermark_of(const DurableState& state) const {

@@ -75,6 +75,28 @@ TEST_F(JournalLoss, OfBlocksThatNobodyHasIsLedgeredSkippedAndFilled) {
   EXPECT_EQ(last<action::Read>()->through, 2U);
 }
 
+// Welcome says what is safe (seed 2398128).
+TEST_F(JournalLoss, IsMadeGoodBeforeAProducerIsWelcomed) {
+  fill();
+  event::HelloCame next;
+  next.session = SessionId{2};
+  next.acknowledged = Position{machine->epochs().current(), 10};
+  hello(next);
+  step(event::SessionEnded{kSession});
+  ASSERT_EQ(writes.size(), 1U);
+  const auto write = writes.front();
+  writes.clear();
+  forget();
+  step(event::Written{write.id, WriteOutcome::failed});
+  step(event::JournalReopened{*write.state, 4, {}});  // it landed, and blocks are gone
+  EXPECT_TRUE(machine->restoring());
+  EXPECT_FALSE(last<action::Welcome>());
+  finish_writes();
+  EXPECT_FALSE(machine->restoring());
+  ASSERT_TRUE(last<action::Welcome>());
+  EXPECT_EQ(last<action::Welcome>()->safe.sequence, 10U);
+}
+
 TEST_F(JournalLoss, IsFilledByOneAppendBeforeAnotherFollows) {
   fill(800);
   reopen(stored, 2);
