@@ -86,7 +86,9 @@ void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
   }
   if (reason == LossReason::limit && bytes_min == 0 && offset_min == passed + 1) {
     // The disk bound: what frees files is about an eighth of what this sink keeps there.
-    bytes_min = running_bytes_ - waiting.bytes + std::max<std::uint64_t>(waiting.bytes / 8, 1);
+    const std::uint64_t kept = std::max(running_bytes_ - waiting.bytes, sink.dropped_bytes);
+    bytes_min =
+        kept + std::max<std::uint64_t>((running_bytes_ - std::min(kept, running_bytes_)) / 8, 1);
   }
   if (offset_min < window_.first()) {
     sink.locating = next_id_++;
@@ -99,6 +101,7 @@ void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
     const BlockInfo& block = blocks[i];
     if (block.last < offset_min || block.running_bytes < bytes_min || !block.ends_clean) continue;
     if (i + 1 < blocks.size() && blocks[i + 1].received < received_min) continue;
+    sink.dropped_bytes = block.running_bytes;
     return drop_through(sink, block.last, reason);
   }
   if (clean_head_ > passed) drop_through(sink, clean_head_, reason);
@@ -110,6 +113,7 @@ void StreamMachine::on(const event::Located& e) {
   sink.locating.reset();
   if (state_of(sink).dropping || sink.restart_change) return;
   const Offset passed = effective(sink);
+  if (e.offset > passed) sink.dropped_bytes = e.running_bytes;
   if (e.offset > passed) return drop_through(sink, std::min(e.offset, head_), sink.locating_for);
   // Nothing in the journal reaches so far: what is left to drop is in the window.
   if (e.offset == 0 && window_.first() > passed + 1 && window_.first() - 1 <= clean_head_) {

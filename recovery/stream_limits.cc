@@ -1,5 +1,6 @@
 // Limits, the outage clock and the latch (G7).
 #include <algorithm>
+#include <utility>
 
 #include "base/invariant.h"
 #include "recovery/stream_machine.h"
@@ -164,7 +165,10 @@ void StreamMachine::judge_disk() {
   for (auto& sink : sinks_) {
     if (effective(*sink) > watermark || sink->delivery.state() == State::live) continue;
     if (sink->policy.on_limit == OnLimit::drop_oldest && !sink->drop_held) {
-      if (!state_of(*sink).dropping) drop_oldest(*sink, LossReason::limit);
+      // Once for each refusal: what it frees shows at the next try.
+      if (!state_of(*sink).dropping && !std::exchange(disk_dropped_, true)) {
+        drop_oldest(*sink, LossReason::limit);
+      }
       return;
     }
     blocks = blocks || sink->policy.on_limit == OnLimit::block;

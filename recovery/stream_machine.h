@@ -124,6 +124,7 @@ class StreamMachine {
     std::vector<Answer> answers;
     std::optional<std::uint64_t> locating;
     LossReason locating_for{};
+    std::uint64_t dropped_bytes = 0;      // of the stream, through the last drop of this process
     bool drop_held = false;               // a lowered limit would drop, and nobody agreed
     std::optional<Instant> outage_began;  // on the steady clock, pauses taken out
     std::optional<Instant> paused_at;
@@ -328,6 +329,7 @@ class StreamMachine {
   Instant down_since_{};
   std::optional<WriteOutcome> disk_refused_;
   Instant disk_retry_at_{};
+  bool disk_dropped_ = false;  // for the last refusal
 
   std::optional<SessionId> session_;
   std::optional<PendingHello> hello_;

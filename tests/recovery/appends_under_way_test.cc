@@ -61,6 +61,18 @@ TEST_F(AppendsUnderWay, DoNotFollowWhatMayBeRefusedByItself) {
   EXPECT_EQ(writes.size(), 2U);
 }
 
+TEST_F(AppendsUnderWay, DoNotFollowWhereARefusalMakesASinkDrop) {
+  StreamPolicy dropping = policy();
+  dropping.sinks[0].on_limit = OnLimit::drop_oldest;
+  start(dropping);
+  hello();
+  publish(5);
+  auto_write = false;
+  publish(3);
+  publish(4);
+  EXPECT_EQ(writes.size(), 1U);
+}
+
 TEST_F(AppendsUnderWay, AreRefusedTogether) {
   open();
   publish(3);
