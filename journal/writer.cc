@@ -242,10 +242,8 @@ void Writer::add_meta(const Commit& commit, Stream& stream) {
 }
 
 bool Writer::write_group(std::vector<Staging>& group) {
-  if (down()) {
-    bound_.wrote();
-    return false;
-  }
+  bound_.wrote();  // or a part of it, where it fails
+  if (down()) return false;
   rocksdb::Status status = std::exchange(stage_failure_, rocksdb::Status::OK());
   const auto start = steady_clock::now();
   if (status.ok() && batch_.Count() > 0) {
@@ -253,7 +251,6 @@ bool Writer::write_group(std::vector<Staging>& group) {
     options.sync = true;
     status = shared_.store->db().Write(options, &batch_);
   }
-  bound_.wrote();  // or a part of it
   if (!status.ok()) {
     fail(status);
     return false;

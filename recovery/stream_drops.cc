@@ -113,8 +113,10 @@ void StreamMachine::on(const event::Located& e) {
   sink.locating.reset();
   if (state_of(sink).dropping || sink.restart_change) return;
   const Offset passed = effective(sink);
-  if (e.offset > passed) sink.dropped_bytes = e.running_bytes;
-  if (e.offset > passed) return drop_through(sink, std::min(e.offset, head_), sink.locating_for);
+  if (e.offset > passed) {
+    sink.dropped_bytes = e.running_bytes;
+    return drop_through(sink, std::min(e.offset, head_), sink.locating_for);
+  }
   // Nothing in the journal reaches so far: what is left to drop is in the window.
   if (e.offset == 0 && window_.first() > passed + 1 && window_.first() - 1 <= clean_head_) {
     drop_through(sink, window_.first() - 1, sink.locating_for);
