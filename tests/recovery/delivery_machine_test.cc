@@ -40,6 +40,15 @@ class Delivery : public ::testing::Test {
     step(delivery::Connected{Attempt{1}});
     step(delivery::Positioned{0});
   }
+  // Connected, with 1 to 4 in the journal alone, and 5 and 6 in the window.
+  void go_replaying() {
+    window.clear(5);
+    push(5, 6);
+    step(delivery::Started{});
+    step(delivery::Extended{6, 4});
+    step(delivery::Connected{Attempt{1}});
+    step(delivery::Positioned{0});
+  }
 
   Instant now{Millis(1000)};
   SinkPolicy policy;
@@ -101,12 +110,7 @@ TEST_F(Delivery, TakesAnAcknowledgementBeyondWhatWasSentForABreachOfTheProtocol)
 TEST_F(Delivery, LimitsTheRateOfAReplayOnlyBetweenRecords) {
   policy.replay_rate = 1;  // a byte per second
   machine.emplace(SinkId{0}, policy, window, 1);
-  window.clear(5);
-  push(5, 6);
-  step(delivery::Started{});
-  step(delivery::Extended{6, 4});
-  step(delivery::Connected{Attempt{1}});
-  step(delivery::Positioned{0});
+  go_replaying();
   BlockInfo block;
   block.first = 1;
   block.last = 2;
@@ -126,12 +130,7 @@ TEST_F(Delivery, LimitsTheRateOfAReplayOnlyBetweenRecords) {
 }
 
 TEST_F(Delivery, ReadsFromTheJournalWhatHasLeftTheWindow) {
-  window.clear(5);
-  push(5, 6);
-  step(delivery::Started{});
-  step(delivery::Extended{6, 4});
-  step(delivery::Connected{Attempt{1}});
-  step(delivery::Positioned{0});
+  go_replaying();
   EXPECT_EQ(machine->state(), State::replaying);
   ASSERT_TRUE(find<action::Read>());
   EXPECT_EQ(find<action::Read>()->from, 1u);

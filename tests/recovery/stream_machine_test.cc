@@ -9,6 +9,15 @@ namespace {
 
 class Stream : public StreamFixture {
  protected:
+  // The sink was away for the first ten records, and has them now; coverage is still open.
+  void catch_up() {
+    start(policy());
+    hello();
+    publish(10);
+    ASSERT_EQ(machine->coverage(), Coverage::open);
+    connect();
+    ack(10);
+  }
   // That so many records were acknowledged; it still has what follows.
   static event::HelloCame of_one_who_saw(std::uint64_t acknowledged) {
     event::HelloCame hello;
@@ -163,12 +172,7 @@ TEST_F(Stream, ReplaysInOrderBeforeLiveTrafficResumesAndClosesCoverage) {
 }
 
 TEST_F(Stream, ClosesCoverageWhileAProducerNeverPauses) {
-  start(policy());
-  hello();
-  publish(10);
-  ASSERT_EQ(machine->coverage(), Coverage::open);
-  connect();
-  ack(10);
+  catch_up();
   ASSERT_EQ(machine->delivery(kSink).state(), State::live);
   const Instant end = now.steady + 2 * kQuietBeforeClosing;
   while (now.steady < end) {
@@ -182,12 +186,7 @@ TEST_F(Stream, ClosesCoverageWhileAProducerNeverPauses) {
 
 // It waits for its sinks to have the end that it closes at: one that dies meanwhile never has it.
 TEST_F(Stream, TurnsBackFromClosingWhenASinkDiesBeforeItHasTheEnd) {
-  start(policy());
-  hello();
-  publish(10);
-  ASSERT_EQ(machine->coverage(), Coverage::open);
-  connect();
-  ack(10);
+  catch_up();
   const Instant end = now.steady + 2 * kQuietBeforeClosing;
   while (machine->coverage() == Coverage::open && now.steady < end) {
     publish();
