@@ -447,7 +447,10 @@ Offset World::stored_cursor(std::size_t sink) const {
   const auto& sinks = journal_.state()->sinks;
   const auto stored = std::ranges::find(sinks, plan_.policy.sinks[value_of(id_of(sink))].name,
                                         &recovery::SinkState::name);
-  return stored == sinks.end() ? 0 : stored->cursor;
+  if (stored == sinks.end()) return 0;
+  // What is stored may count otherwise: an epoch may since have begun before what a journal lost.
+  auto epochs = journal_.state()->epochs;
+  return end_of(recovery::EpochTable(epochs).position_of(stored->cursor));
 }
 
 std::optional<std::uint64_t> World::end_of_epoch(std::uint64_t number) const {
