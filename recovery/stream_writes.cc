@@ -70,10 +70,6 @@ void StreamMachine::put_back(std::deque<Writing> writings) {
 bool StreamMachine::may_follow() const {
   if (cov_ != Coverage::open || !durable_.open || hole_first_ != 0) return false;
   if (quiet_since_) return false;
-  // A refusal makes such a sink drop, as long as it stands: it is to be heard of before more is
-  // refused.
-  const auto drops = [](const SinkPolicy& sink) { return sink.on_limit == OnLimit::drop_oldest; };
-  if (std::ranges::any_of(policy_.sinks, drops)) return false;
   return writing_.back().append_last != 0 && writing_.size() < kAppendsUnderWay;
 }
 

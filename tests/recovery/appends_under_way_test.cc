@@ -61,18 +61,6 @@ TEST_F(AppendsUnderWay, DoNotFollowWhatMayBeRefusedByItself) {
   EXPECT_EQ(writes.size(), 2U);
 }
 
-TEST_F(AppendsUnderWay, DoNotFollowWhereARefusalMakesASinkDrop) {
-  StreamPolicy dropping = policy();
-  dropping.sinks[0].on_limit = OnLimit::drop_oldest;
-  start(dropping);
-  hello();
-  publish(5);
-  auto_write = false;
-  publish(3);
-  publish(4);
-  EXPECT_EQ(writes.size(), 1U);
-}
-
 TEST_F(AppendsUnderWay, AreRefusedTogether) {
   open();
   publish(3);
@@ -85,6 +73,23 @@ TEST_F(AppendsUnderWay, AreRefusedTogether) {
   EXPECT_EQ(writes.back().append_first, 6U);
   EXPECT_EQ(writes.back().append_last, 12U);
   EXPECT_EQ(safe(), 5U);
+}
+
+TEST_F(AppendsUnderWay, RefusedTogetherMakeASinkDropOnce) {
+  StreamPolicy dropping = policy();
+  dropping.sinks[0].on_limit = OnLimit::drop_oldest;
+  dropping.window_bytes = 2400;
+  start(dropping);
+  hello();
+  for (int i = 0; i < 10; ++i) publish(8);
+  auto_write = false;
+  publish(8);
+  publish(8);
+  publish(8);
+  ASSERT_EQ(writes.size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) answer(i, WriteOutcome::disk_bound);
+  step(event::Ticked{});
+  EXPECT_EQ(all<action::Locate>().size(), 1U);
 }
 
 TEST_F(AppendsUnderWay, LandAsFarAsTheStoredRevisionSays) {

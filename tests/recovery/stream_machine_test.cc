@@ -373,6 +373,39 @@ TEST_F(Stream, DropsWhileTheSinkIsDownAndSendsASkipWhenItIsBack) {
   EXPECT_EQ(last<action::Send>()->first, 16U);
 }
 
+// A disk that refuses: the oldest eighth goes, once, and only another refusal takes the next eighth
+// of what is left.
+TEST_F(Stream, DropsAnEighthOnceForEachRefusalOfTheDisk) {
+  StreamPolicy p = policy();
+  p.sinks[0].on_limit = OnLimit::drop_oldest;
+  p.window_bytes = 2400;
+  start(p);
+  hello();
+  for (int i = 0; i < 10; ++i) publish(8);  // 8,000 bytes, most of them only in the journal
+  auto_write = false;
+  const auto refuse = [&] {
+    ASSERT_FALSE(writes.empty());
+    ASSERT_NE(writes.back().append_last, 0U);
+    step(event::Written{writes.back().id, WriteOutcome::disk_bound});
+    writes.clear();
+  };
+  publish(8);
+  forget();
+  refuse();
+  ASSERT_EQ(all<action::Locate>().size(), 1U);
+  EXPECT_EQ(last<action::Locate>()->bytes_min, 1100U);  // an eighth of 8,800
+  step(event::Located{kSink, last<action::Locate>()->id, 11, 1100});
+  finish_writes();  // the skip
+  for (int i = 0; i < 3; ++i) step(event::Ticked{});
+  EXPECT_EQ(all<action::Locate>().size(), 1U) << "while the disk has not been tried again";
+
+  forget();
+  pass(kDiskRetry);
+  refuse();
+  ASSERT_EQ(all<action::Locate>().size(), 1U);
+  EXPECT_EQ(last<action::Locate>()->bytes_min, 1100U + (8800 - 1100) / 8);
+}
+
 TEST_F(Stream, FencesAnOlderGeneration) {
   start(policy());
   hello();
