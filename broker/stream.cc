@@ -99,7 +99,16 @@ void Stream::step(const recovery::Event& event) {
   stepped_at_ = at.wall;
   actions_.clear();
   machine_.step(at, event, actions_);
-  for (recovery::Action& action : actions_) execute(action);
+  // Reads first: the journal's thread then works while this one writes to sockets.
+  const auto reads = [](const recovery::Action& action) {
+    return std::holds_alternative<recovery::action::Read>(action);
+  };
+  for (recovery::Action& action : actions_) {
+    if (reads(action)) execute(action);
+  }
+  for (recovery::Action& action : actions_) {
+    if (!reads(action)) execute(action);
+  }
   note_safe();
   note_causes();
   for (const auto& slot : slots_) note_outage(*slot, at);

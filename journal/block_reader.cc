@@ -12,6 +12,9 @@ namespace {
 
 using Iterator = std::unique_ptr<rocksdb::Iterator>;
 
+constexpr std::uint64_t kReadAheadFrom = std::uint64_t{64} << 10;
+constexpr std::uint64_t kMostReadAhead = std::uint64_t{2} << 20;
+
 rocksdb::Slice slice(const Key& key) { return {key.data(), key.size()}; }
 Offset offset_at(const rocksdb::Iterator& it) { return offset_of(it.key().ToStringView()); }
 
@@ -100,7 +103,10 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
   const rocksdb::Slice upper = slice(upper_key);
   rocksdb::ReadOptions options = point_options();
   options.iterate_upper_bound = &upper;
-  if (max_bytes >= (std::uint64_t{1} << 20)) options.readahead_size = std::size_t{2} << 20;
+  // One read of the file for all that is asked for: what this finds beyond it is read again.
+  if (max_bytes >= kReadAheadFrom) {
+    options.readahead_size = std::min(max_bytes, kMostReadAhead) * 9 / 8;
+  }
   const Iterator it(db.NewIterator(options, family));
   seek_containing(*it, from);
 
@@ -137,7 +143,7 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
     expected = block->last() + 1;
     bytes += block->bytes();
     result.blocks.push_back(std::move(block));
-    it->Next();
+    if (bytes < max_bytes) it->Next();  // not beyond: that would read as much again
   }
   result.ok = true;
   return result;
