@@ -6,6 +6,8 @@
 #include <boost/asio/write.hpp>
 #include <utility>
 
+#include "base/write_all.h"
+
 namespace spillway::broker {
 
 namespace asio = boost::asio;
@@ -54,15 +56,17 @@ void Connection::write() {
   std::vector<asio::const_buffer> buffers;
   buffers.reserve(going_.size());
   for (const std::string& bytes : going_) buffers.push_back(asio::buffer(bytes));
-  asio::async_write(socket_, buffers, [self = shared_from_this()](error_code error, std::size_t) {
-    if (self->closed_) return;
-    for (const std::string& bytes : self->going_) self->queued_bytes_ -= bytes.size();
-    self->going_.clear();
-    if (error) return self->ending_ ? self->close() : self->fail(error.message());
-    if (!self->queue_.empty()) return self->write();
-    if (self->ending_) return self->discard();
-    if (self->handler_ != nullptr) self->handler_->on_drained();
-  });
+  asio::async_write(socket_, buffers, WriteAll(),
+                    [self = shared_from_this()](error_code error, std::size_t) {
+                      if (self->closed_) return;
+                      for (const std::string& bytes : self->going_)
+                        self->queued_bytes_ -= bytes.size();
+                      self->going_.clear();
+                      if (error) return self->ending_ ? self->close() : self->fail(error.message());
+                      if (!self->queue_.empty()) return self->write();
+                      if (self->ending_) return self->discard();
+                      if (self->handler_ != nullptr) self->handler_->on_drained();
+                    });
 }
 
 void Connection::farewell(std::string bytes) {

@@ -7,6 +7,8 @@
 #include <boost/asio/write.hpp>
 #include <utility>
 
+#include "base/write_all.h"
+
 namespace spillway::client {
 
 namespace asio = boost::asio;
@@ -64,21 +66,22 @@ void Link::start(Socket socket) {
 
 void Link::read() {
   const std::span<std::byte> room = reader_.prepare();
-  socket_.async_read_some(
-      asio::buffer(room.data(), room.size()),
-      [self = shared_from_this()](error_code error, std::size_t size) {
-        if (self->handler_ == nullptr) return;
-        if (error == asio::error::eof) return self->fail("the broker closed the connection");
-        if (error) return self->fail("reading failed: " + error.message());
-        self->reader_.commit(size);
-        while (self->handler_ != nullptr) {
-          const auto frame = self->reader_.next();
-          if (!frame) return self->fail("not this protocol: " + frame.error().message);
-          if (!*frame) break;
-          self->handler_->received(**frame);
-        }
-        if (self->handler_ != nullptr) self->read();
-      });
+  socket_.async_read_some(asio::buffer(room.data(), room.size()),
+                          [self = shared_from_this()](error_code error, std::size_t size) {
+                            if (self->handler_ == nullptr) return;
+                            if (error == asio::error::eof)
+                              return self->fail("the broker closed the connection");
+                            if (error) return self->fail("reading failed: " + error.message());
+                            self->reader_.commit(size);
+                            while (self->handler_ != nullptr) {
+                              const auto frame = self->reader_.next();
+                              if (!frame)
+                                return self->fail("not this protocol: " + frame.error().message);
+                              if (!*frame) break;
+                              self->handler_->received(**frame);
+                            }
+                            if (self->handler_ != nullptr) self->read();
+                          });
 }
 
 void Link::write(std::string head, std::span<const std::byte> records) {
@@ -86,12 +89,13 @@ void Link::write(std::string head, std::span<const std::byte> records) {
   head_ = std::move(head);
   const std::array<asio::const_buffer, 2> buffers{asio::buffer(head_),
                                                   asio::buffer(records.data(), records.size())};
-  asio::async_write(socket_, buffers, [self = shared_from_this()](error_code error, std::size_t) {
-    self->writing_ = false;
-    if (self->handler_ == nullptr) return;
-    if (error) return self->fail("writing failed: " + error.message());
-    self->handler_->written();
-  });
+  asio::async_write(socket_, buffers, WriteAll(),
+                    [self = shared_from_this()](error_code error, std::size_t) {
+                      self->writing_ = false;
+                      if (self->handler_ == nullptr) return;
+                      if (error) return self->fail("writing failed: " + error.message());
+                      self->handler_->written();
+                    });
 }
 
 void Link::fail(const std::string& why) {

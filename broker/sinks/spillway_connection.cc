@@ -4,6 +4,7 @@
 #include <boost/asio/write.hpp>
 #include <utility>
 
+#include "base/write_all.h"
 #include "wire/batch.h"
 #include "wire/reject.h"
 
@@ -331,20 +332,21 @@ void SpillwayConnection::pump() {
   }
   writing_ = true;
   sent_since_ping_ = true;
-  asio::async_write(socket_, buffers_, [self = shared_from_this()](error_code error, std::size_t) {
-    self->writing_ = false;
-    if (self->state_ == State::closed) {
-      return;
-    }
-    if (error) {
-      // A Reject may wait to be read: the reading side ends the attempt.
-      self->write_error_ = describe(error);
-      error_code ignored;
-      self->socket_.shutdown(StreamSocket::shutdown_both, ignored);
-      return;
-    }
-    self->pump();
-  });
+  asio::async_write(socket_, buffers_, WriteAll(),
+                    [self = shared_from_this()](error_code error, std::size_t) {
+                      self->writing_ = false;
+                      if (self->state_ == State::closed) {
+                        return;
+                      }
+                      if (error) {
+                        // A Reject may wait to be read: the reading side ends the attempt.
+                        self->write_error_ = describe(error);
+                        error_code ignored;
+                        self->socket_.shutdown(StreamSocket::shutdown_both, ignored);
+                        return;
+                      }
+                      self->pump();
+                    });
 }
 
 void SpillwayConnection::gather_blocks() {

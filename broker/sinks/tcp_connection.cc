@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/invariant.h"
+#include "base/write_all.h"
 
 namespace spillway::broker {
 
@@ -102,7 +103,7 @@ void TcpConnection::pump() {
   fill();
   if (chunk_.bytes() > 0) {
     writing_ = true;
-    asio::async_write(socket_, chunk_.buffers(),
+    asio::async_write(socket_, chunk_.buffers(), WriteAll(),
                       [self = shared_from_this()](error_code error, std::size_t bytes) {
                         self->writing_ = false;
                         self->chunk_.clear();

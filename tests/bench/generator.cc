@@ -8,8 +8,10 @@
 // burst: as fast as it goes. one: one record in flight, or one batch of so many. paced: open loop,
 // each record has a moment at which it is due, and its latency counts from then, whenever it was
 // sent (no coordinated omission). Prints one line: begin, end, records, bytes, cpu, and for one and
-// paced the latencies p50, p99, p999, max in seconds. With --streams, bursts go in turns to the
-// streams S1, S2, ... SN, each through a client of its own.
+// paced the latencies p50, p99, p999, max in seconds, and the part of the run at which the longest
+// began. With --streams, bursts go in turns to the streams S1, S2, ... SN, each through a client of
+// its own.
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -133,6 +135,8 @@ class Generator {
         .add("cpu", cpu_seconds() - cpu);
     std::vector<double> values = mode == "one" ? std::move(round_trips_) : latencies_.take();
     if (!values.empty()) {
+      const auto worst = std::ranges::max_element(values) - values.begin();
+      line.add("max_at", static_cast<double>(worst) / static_cast<double>(values.size()));
       line.add("p50", percentile(values, 0.5))
           .add("p99", percentile(values, 0.99))
           .add("p999", percentile(values, 0.999))
