@@ -71,7 +71,7 @@ class StreamMachine {
   bool blocked() const { return blocked_; }
   bool journal_down() const { return journal_down_; }
   // What a journal came back without is not all in it again.
-  bool restoring() const { return restoring_ && !durable_at(*restoring_); }
+  bool restoring() const;
   std::optional<SessionId> session() const { return session_; }
   const DeliveryMachine& delivery(SinkId sink) const { return sinks_[value_of(sink)]->delivery; }
   // The position through which a sink has acknowledged, or which policy let it pass durably.
@@ -325,6 +325,7 @@ class StreamMachine {
   Offset hole_first_ = 0;         // what the journal lost of its middle; 0: nothing
   Offset hole_last_ = 0;
   std::optional<std::uint64_t> restoring_;  // nothing is acknowledged before this is durable
+  Offset restore_to_ = 0;                   // and before the journal reaches to here again
   bool journal_down_ = false;
   Instant down_since_{};
   std::optional<WriteOutcome> disk_refused_;

@@ -83,6 +83,7 @@ void StreamMachine::restore(const event::JournalReopened& e, bool older) {
   raise(CauseKind::journal_damaged, {},
         "the journal came back with less than it had confirmed; see journal check");
   restoring_ = change();
+  restore_to_ = std::max(restore_to_, durable_end_);
   if (older) durable_ = aligned(e.state);
   if (cov_ != Coverage::open && cov_ != Coverage::closing) {
     durable_.open = false;  // of a coverage that is over
@@ -109,6 +110,13 @@ void StreamMachine::restore(const event::JournalReopened& e, bool older) {
     }
   }
   if (cov_ == Coverage::closing && durable_end_ < closing_end_) enter(Coverage::open);
+}
+
+// The state alone may be written again while the disk refuses what belongs to it.
+bool StreamMachine::restoring() const {
+  if (!restoring_) return false;
+  const bool covered = cov_ == Coverage::open || cov_ == Coverage::closing;
+  return !durable_at(*restoring_) || (covered && durable_end_ < restore_to_);
 }
 
 // An older state, which may be of before the sinks changed, with those of now.

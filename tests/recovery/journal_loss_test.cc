@@ -97,6 +97,32 @@ TEST_F(JournalLoss, IsMadeGoodBeforeAProducerIsWelcomed) {
   EXPECT_EQ(last<action::Welcome>()->safe.sequence, 10U);
 }
 
+// A state is written where the disk refuses an append: that is not all of it (seed 4034889).
+TEST_F(JournalLoss, IsNotMadeGoodByTheStateAloneWhereTheDiskRefusesTheRest) {
+  fill();
+  reopen(stored, 4);
+  ASSERT_EQ(writes.size(), 1U);
+  ASSERT_EQ(writes[0].append_first, 5U);
+  const auto refused = writes.front();
+  writes.clear();
+  step(event::Written{refused.id, WriteOutcome::disk_bound});
+  finish_writes();  // without an append
+  ASSERT_EQ(machine->journal_end(), 4U);
+  EXPECT_TRUE(machine->restoring());
+  step(event::SessionEnded{kSession});
+  event::HelloCame next;
+  next.session = SessionId{2};
+  next.acknowledged = Position{machine->epochs().current(), 10};
+  forget();
+  hello(next);
+  finish_writes();
+  EXPECT_FALSE(last<action::Welcome>());
+  step(event::DiskHasRoom{});
+  finish_writes();
+  EXPECT_FALSE(machine->restoring());
+  EXPECT_TRUE(last<action::Welcome>());
+}
+
 TEST_F(JournalLoss, IsFilledByOneAppendBeforeAnotherFollows) {
   fill(800);
   reopen(stored, 2);
