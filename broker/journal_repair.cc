@@ -1,7 +1,5 @@
-
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <future>
 #include <utility>
 
@@ -27,23 +25,6 @@ std::int64_t now_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-// Of its own: no earlier repair may be overwritten.
-std::string folder_name(const fs::path& data_dir) {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", &parts);
-  std::string name = text;
-  std::error_code ignored;
-  for (int i = 2; fs::exists(data_dir / "repair" / name, ignored) ||
-                  fs::exists(data_dir / "repair" / (name + ".unfinished"), ignored);
-       ++i) {
-    name = std::string(text) + "-" + std::to_string(i);
-  }
-  return name;
 }
 
 // What the ledger will say of the ranges that are lost: per sink that still waited for them, or of
@@ -333,7 +314,7 @@ Result<RepairReport> repair_journal(const fs::path& data_dir, const config::Conf
   std::unique_ptr<journal::Replacement> replacement;
   if (apply) {
     // Nobody may write between the look and the change.
-    auto begun = journal::Replacement::begin(data_dir, folder_name(data_dir));
+    auto begun = journal::Replacement::begin(data_dir);
     if (!begun) return begun.error();
     replacement = std::move(*begun);
   } else if (journal::data_dir_in_use(data_dir)) {

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "journal/data_dir.h"
@@ -146,14 +147,29 @@ Result<fs::path> FolderReplacement::finish() {
   return {boost::system::in_place_value, kept_};
 }
 
+// Of its own: no earlier repair may be overwritten.
+fs::path new_folder(const fs::path& repairs) {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", &parts);
+  fs::path folder = repairs / text;
+  std::error_code ignored;
+  for (int i = 2;
+       fs::exists(folder, ignored) || fs::exists(folder.string() + ".unfinished", ignored); ++i) {
+    folder = repairs / (std::string(text) + "-" + std::to_string(i));
+  }
+  return folder;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Replacement>> Replacement::begin(const fs::path& data_dir,
-                                                        const std::string& name) {
+Result<std::unique_ptr<Replacement>> Replacement::begin(const fs::path& data_dir) {
   auto lock = DirLock::take(Layout(data_dir));
   if (!lock) return lock.error();
   auto replacement = std::make_unique<FolderReplacement>(data_dir, std::move(*lock),
-                                                         Layout(data_dir).repair() / name);
+                                                         new_folder(Layout(data_dir).repair()));
   if (auto error = replacement->make()) return *error;
   return std::unique_ptr<Replacement>(std::move(replacement));
 }

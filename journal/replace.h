@@ -15,10 +15,9 @@ namespace spillway::journal {
 // Not thread-safe. Holds the lock of data_dir for as long as it lives.
 class Replacement {
  public:
-  // Makes data_dir/repair/`name`.unfinished, where the new store is built, as a data directory of
-  // its own. A running broker is an error that says so.
-  static Result<std::unique_ptr<Replacement>> begin(const std::filesystem::path& data_dir,
-                                                    const std::string& name);
+  // Makes data_dir/repair/TIME.unfinished, where the new store is built, as a data directory of its
+  // own. A running broker is an error that says so.
+  static Result<std::unique_ptr<Replacement>> begin(const std::filesystem::path& data_dir);
   virtual ~Replacement() = default;  // removes what was built if none of it was put in place
 
   virtual const std::filesystem::path& staging() const = 0;
@@ -31,7 +30,7 @@ class Replacement {
                                          const std::string& contents) = 0;
   // The mark and the latch of a stream that the store holds no more go to staging().
   virtual std::optional<Error> take_slots(const std::string& stream) = 0;
-  // The last call: returns data_dir/repair/`name`, which has what was replaced.
+  // The last call: returns data_dir/repair/TIME, which has what was replaced.
   virtual Result<std::filesystem::path> finish() = 0;
 };
 
