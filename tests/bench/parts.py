@@ -1,18 +1,21 @@
 """What the rows of the benchmark are made of: processes that print JSON lines, brokers, time."""
-import http.client
 import json
 import os
 import queue
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import local  # noqa: E402
+from local import ask, du, memory_of  # noqa: E402
+
 DEADLINE = 300.0  # for any one thing
-_pause = threading.Event()
 
 
 def free_port():
@@ -22,25 +25,7 @@ def free_port():
 
 
 def wait_for(what, condition, deadline=DEADLINE, look=0.005):
-    end = time.monotonic() + deadline
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise TimeoutError(f"in vain: {what}")
-        _pause.wait(look)
-
-
-def du(folder):
-    total = 0
-    for root, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(root, name)).st_blocks * 512
-            except OSError:
-                pass  # deleted meanwhile
-    return total
+    return local.wait_for(what, condition, deadline, look)
 
 
 class Process:
@@ -79,10 +64,7 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident(self):
-        for line in Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmRSS")
+        return memory_of(self.child.pid)
 
     def written(self):
         for line in Path(f"/proc/{self.child.pid}/io").read_text().splitlines():
@@ -132,15 +114,7 @@ listen = "{self.address}"
             return False
 
     def get(self, path):
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=30)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        except http.client.HTTPException as error:
-            raise OSError(str(error)) from error
-        finally:
-            connection.close()
+        return ask(self.admin, path, deadline=30)
 
     def sink(self, name="out"):
         stream, = json.loads(self.get("/api/v1/status")[1])["streams"]

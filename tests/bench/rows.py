@@ -67,13 +67,19 @@ def through_broker(size):
     return run
 
 
+def relay_to(bench, receiver):
+    """A bare relay before a receiver's port, and its address."""
+    port = free_port()
+    return bench.relay(port, receiver), f"tcp://127.0.0.1:{port}"
+
+
 def through_relay(size):
     def run(bench):
-        port, relayed = free_port(), free_port()
+        port = free_port()
         bench.receiver(port)
-        relay = bench.relay(relayed, port)
+        relay, address = relay_to(bench, port)
         records = live_records(bench, size)
-        line = bench.generate(f"tcp://127.0.0.1:{relayed}", size=size, records=records)
+        line = bench.generate(address, size=size, records=records)
         return rate_of(line), {"relay_cpu_us_per_record": relay.cpu() / records * 1e6}
     return run
 
@@ -127,9 +133,7 @@ def latency_paced(key, relayed):
         port = free_port()
         bench.receiver(port)
         if relayed:
-            between = free_port()
-            bench.relay(between, port)
-            address = f"tcp://127.0.0.1:{between}"
+            _, address = relay_to(bench, port)
         else:
             broker = Broker(bench, spillway_sink(port))
             broker.start()

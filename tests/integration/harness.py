@@ -11,7 +11,6 @@ Everything waits for events with one generous deadline; nothing waits for a time
 """
 import argparse
 import ctypes
-import http.client
 import inspect
 import json
 import os
@@ -31,6 +30,10 @@ from pathlib import Path
 
 from receiver import Receiver
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import local  # noqa: E402
+from local import ask, du, memory_of  # noqa: E402
+
 BIN = Path(os.environ.get("SPILLWAY_BIN", "build/release/bin")).resolve()
 ROOT = Path(__file__).resolve().parents[2]
 LOOK = 0.02  # between looks at something that cannot be awaited otherwise
@@ -40,7 +43,6 @@ DEADLINE = 270.0 if SANITIZED else 90.0  # for any one event, on a busy machine
 OK, FAILED, USAGE, HALTED = 0, 1, 2, 3  # exit codes of the program
 
 _libc = ctypes.CDLL(None)
-_pause = threading.Event()
 _hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
@@ -52,14 +54,7 @@ def _prepare_child():
 
 def wait_for(what, condition, deadline=DEADLINE):
     """The first true value of condition()."""
-    end = time.monotonic() + deadline
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise TimeoutError(f"in vain: {what}")
-        _pause.wait(LOOK)
+    return local.wait_for(what, condition, deadline, LOOK)
 
 
 def expect(condition, what):
@@ -70,23 +65,6 @@ def expect(condition, what):
 def sequence(position):
     """Of "epoch/sequence"."""
     return int(position.split("/")[1])
-
-
-def du(folder):
-    """Bytes, as `du` counts them."""
-    blocks = 0
-    for parent, _, names in os.walk(folder):
-        for name in (*names, "."):
-            try:
-                blocks += os.lstat(os.path.join(parent, name)).st_blocks
-            except FileNotFoundError:
-                pass
-    return blocks * 512
-
-
-def memory_of(pid):
-    """The resident bytes of a process."""
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) << 10
 
 
 class Watch(threading.Thread):
@@ -106,7 +84,7 @@ class Watch(threading.Thread):
             if process is not None and process.running():
                 try:
                     now = memory_of(process.child.pid)
-                except (OSError, TypeError):
+                except OSError:
                     continue  # it has just ended
                 self.memory[name] = max(self.memory.get(name, 0), now)
 
@@ -260,15 +238,7 @@ listen = "{self.unix}"
     # --- what it says ---
 
     def get(self, path, method="GET"):
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=DEADLINE)
-        try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        except http.client.HTTPException as error:
-            raise OSError(str(error)) from error
-        finally:
-            connection.close()
+        return ask(self.admin_port, path, method, DEADLINE)
 
     def status(self):
         return json.loads(self.get("/api/v1/status")[1])
