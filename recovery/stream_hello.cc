@@ -92,7 +92,7 @@ void StreamMachine::prepare_hello() {
   if (first) known_change_ = change();
   pending.prepared = true;
   pending.change = changes_;
-  if (durable_at(pending.change) && epochs_durable()) welcome();
+  if (may_welcome()) welcome();
 }
 
 // The offset of what the producer saw acknowledged. An epoch that this store does not know, and
@@ -247,6 +247,7 @@ void StreamMachine::begin_epoch(std::uint64_t number, Offset base) {
     state.cursor = std::min(state.cursor, base);
     state.drop_first = std::min(state.drop_first, base + 1);
     sink->floor = std::min(sink->floor, base);
+    sink->reset_lost.reset();
     clamp(state.skips);
     clamp(sink->not_taken);
     deliver(*sink, delivery::Clamped{base});
@@ -312,6 +313,14 @@ void StreamMachine::end_gap() {
   clear(CauseKind::gap, {});
 }
 
+// Welcome says what is safe: not before what a journal lost is in it again. And it allows so many
+// bytes in flight: where a sink's limit blocks, not to one producer after the other.
+bool StreamMachine::may_welcome() const {
+  if (!hello_ || !hello_->prepared || session_) return false;
+  if (!durable_at(hello_->change) || !epochs_durable() || restoring()) return false;
+  return !blocked_ || running_bytes_ - safe_running_ < policy_.producer_in_flight();
+}
+
 void StreamMachine::welcome() {
   INVARIANT(hello_ && hello_->prepared && known_ && !session_);
   const PendingHello pending = *hello_;
@@ -345,7 +354,7 @@ void StreamMachine::become_known() {
   known_ = true;
   if (cov_ == Coverage::unknown) {
     enter(Coverage::closed);
-    safe_ = std::max(safe_, window_.empty() ? head_ : window_.first() - 1);
+    reach_safe(window_.empty() ? head_ : window_.first() - 1);
   }
   for (auto& sink : sinks_) {
     const Offset cursor = state_of(*sink).cursor;

@@ -14,6 +14,23 @@ std::uint64_t clear_below(std::uint64_t limit) {
   return limit - std::min(limit, std::max<std::uint64_t>(limit / 8, 1));
 }
 
+// What an operator can do about a cause.
+std::string_view way_out(CauseKind kind) {
+  switch (kind) {
+    case CauseKind::max_bytes: return "bring the sink back, or give it more with --extend SIZE";
+    case CauseKind::max_records: return "bring the sink back, or raise max_records and start again";
+    case CauseKind::max_age:
+    case CauseKind::outage_timeout:
+      return "bring the sink back, or give it more with --extend TIME";
+    case CauseKind::disk_bound: return "bring the sinks back, or raise max_disk_bytes";
+    case CauseKind::min_free_disk: return "make room on the file system";
+    case CauseKind::journal_failing: return "the log says what fails";
+    case CauseKind::journal_damaged:
+    case CauseKind::gap: return "accept the loss with --accept-loss";
+  }
+  return "remove the cause";
+}
+
 }  // namespace
 
 StreamMachine::Backlog StreamMachine::backlog(const Sink& sink) const {
@@ -258,7 +275,8 @@ void StreamMachine::on(const event::LatchWritten& e) {
 
 void StreamMachine::on(const event::HaltCleared& e) {
   if (e.accept_loss) {
-    clear(CauseKind::journal_damaged, {});
+    // Until it is in the journal again, what was lost takes the room of what would come.
+    if (!restoring()) clear(CauseKind::journal_damaged, {});
     if (gap_through_) {
       pass_gap();
       resume_after_ = changes_;
@@ -267,25 +285,44 @@ void StreamMachine::on(const event::HaltCleared& e) {
       clear(CauseKind::gap, {});
     }
   }
-  for (auto& sink : sinks_) {
-    if (e.extend_time) sink->extra_time += *e.extend_time;
-    if (e.extend_bytes) sink->extra_bytes += *e.extend_bytes;
-  }
-  if (known_) {
-    for (auto& sink : sinks_) judge(*sink);
-  }
+  for (auto& sink : sinks_) extend(*sink, e);
   if (causes_.empty()) {
     out_->push_back(action::Reply{e.request, true, "no cause is left"});
     return;
   }
-  std::string text = "still halted:";
+  std::string text;
   for (const HaltCause& cause : causes_) {
-    text += " " + std::string(name_of(cause.kind));
+    text += text.empty() ? "still halted: " : "; ";
+    text += std::string(name_of(cause.kind));
     if (!cause.sink.empty()) text += " (sink " + cause.sink + ")";
-    text += ": " + cause.text + ";";
+    text += ": " + cause.text + "; ";
+    text += cause.kind == CauseKind::journal_damaged && restoring()
+                ? "what this process still has of it is being written again: wait for that"
+                : way_out(cause.kind);
   }
-  out_->push_back(
-      action::Reply{e.request, false, text + " give more room with --extend, or remove the cause"});
+  out_->push_back(action::Reply{e.request, false, std::move(text)});
+}
+
+// An extension is for the limits that have tripped, and where none has for all, ahead of time. One
+// that is too small to end the halt is not kept.
+void StreamMachine::extend(Sink& sink, const event::HaltCleared& e) {
+  const auto tripped = [this](std::string_view of) {
+    return has_cause(CauseKind::outage_timeout, of) || has_cause(CauseKind::max_age, of);
+  };
+  const bool ahead = std::ranges::none_of(causes_, [](const HaltCause& cause) {
+    return cause.kind == CauseKind::outage_timeout || cause.kind == CauseKind::max_age ||
+           cause.kind == CauseKind::max_bytes || cause.kind == CauseKind::max_records;
+  });
+  const std::string& name = sink.policy.name;
+  const Millis time = sink.extra_time;
+  const std::uint64_t bytes = sink.extra_bytes;
+  if (e.extend_time && (ahead || tripped(name))) sink.extra_time += *e.extend_time;
+  if (e.extend_bytes && (ahead || has_cause(CauseKind::max_bytes, name))) {
+    sink.extra_bytes += *e.extend_bytes;
+  }
+  if (known_) judge(sink);
+  if (tripped(name)) sink.extra_time = time;
+  if (has_cause(CauseKind::max_bytes, name)) sink.extra_bytes = bytes;
 }
 
 }  // namespace spillway::recovery

@@ -45,7 +45,7 @@ void StreamMachine::on(const event::Started& e) {
   }
   trimmed_ = watermark_of(durable_);
   safe_ = std::max(want_.checkpoint, want_.closed_end);
-  running_bytes_ = e.end_running_bytes;
+  running_bytes_ = safe_running_ = e.end_running_bytes;
   if (want_.open) {
     // Open: all that was acknowledged is in the journal (D3).
     head_ = clean_head_ = appended_ = durable_end_ = e.journal_end;
@@ -161,6 +161,7 @@ void StreamMachine::settle() {
   settle_limits();
   settle_coverage();
   acknowledge();
+  if (may_welcome()) welcome();
   if (known_ && want_.acks != policy_.acks && safe_ >= acks_after_) {
     want_.acks = policy_.acks;  // nothing that a producer saw acknowledged rests on the weaker one
     change();
@@ -204,6 +205,12 @@ Offset StreamMachine::safe_target() const {
   return safe_;
 }
 
+void StreamMachine::reach_safe(Offset through) {
+  if (through <= safe_) return;
+  safe_ = through;
+  safe_running_ = running_at_safe();
+}
+
 void StreamMachine::acknowledge() {
   if (!known_ || restoring()) return;
   if (!blocked_) {
@@ -216,7 +223,7 @@ void StreamMachine::acknowledge() {
       }
       target = std::min(target, std::max(durable_.checkpoint, safe_));
     }
-    safe_ = std::max(safe_, target);
+    reach_safe(target);
   }
   const Offset taken = min_effective();
   if (session_ && (safe_ > told_safe_ || taken > told_taken_)) {

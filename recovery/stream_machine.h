@@ -124,6 +124,7 @@ class StreamMachine {
     std::vector<Answer> answers;
     std::optional<std::uint64_t> locating;
     LossReason locating_for{};
+    std::optional<std::pair<Offset, Offset>> reset_lost;  // ledgered by resets of this process
     std::uint64_t dropped_bytes = 0;      // of the stream, through the last drop of this process
     bool drop_held = false;               // a lowered limit would drop, and nobody agreed
     std::optional<Instant> outage_began;  // on the steady clock, pauses taken out
@@ -205,6 +206,7 @@ class StreamMachine {
   void handle_gap(const event::HelloCame& hello, std::optional<Offset> acknowledged);
   void pass_gap();
   void end_gap();
+  bool may_welcome() const;
   void welcome();
   void become_known();
   void reject(SessionId session, RejectCode code, bool retryable, std::string text);
@@ -215,6 +217,7 @@ class StreamMachine {
   std::uint64_t admissible(const event::BatchCame& batch, std::uint64_t skip);
   void admit(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count);
   std::uint64_t running_at_safe() const;
+  void reach_safe(Offset through);
 
   // stream_coverage.cc
   void settle_coverage();
@@ -267,6 +270,7 @@ class StreamMachine {
   void settle_limits();
   void track_outage(Sink& sink);
   void judge(Sink& sink);
+  void extend(Sink& sink, const event::HaltCleared& e);
   void judge_disk();
   void judge_journal();
   void settle_latch();
@@ -300,6 +304,7 @@ class StreamMachine {
   Offset open_first_ = 0;
   std::optional<Instant> quiet_since_;
   Offset safe_ = 0;
+  std::uint64_t safe_running_ = 0;  // bytes through it
   Offset acks_after_ = 0;  // a stricter `acks` than the stored one is stored once this is safe
   Offset told_safe_ = 0;
   Offset told_taken_ = 0;

@@ -83,6 +83,7 @@ void StreamMachine::restore(const event::JournalReopened& e, bool older) {
   raise(CauseKind::journal_damaged, {},
         "the journal came back with less than it had confirmed; see journal check");
   restoring_ = change();
+  for (auto& sink : sinks_) sink->reset_lost.reset();  // the ledger may be older too
   restore_to_ = std::max(restore_to_, durable_end_);
   if (older) durable_ = aligned(e.state);
   if (cov_ != Coverage::open && cov_ != Coverage::closing) {

@@ -260,8 +260,21 @@ Offset StreamMachine::move_cursor(Sink& sink, Offset target, Offset took, Offset
   // to come is told to it as a skip.
   state.cursor = sink.restart_at = std::min(target, took);
   const Offset goes_on = std::max(target, std::min(rewindable() - 1, head_));
-  if (const Offset kept = std::min(target, passed); goes_on > kept) {
-    record_loss(make_loss(sink.policy.name, kept + 1, goes_on, LossReason::reset, false));
+  const auto lost = [&](Offset first, Offset last) {
+    if (first > last) return;
+    record_loss(make_loss(sink.policy.name, first, last, LossReason::reset, false));
+  };
+  if (const Offset first = std::min(target, passed) + 1; goes_on >= first) {
+    // What an earlier reset could not give is on record, and gone for good.
+    auto& known = sink.reset_lost;
+    if (known && first <= known->second + 1 && goes_on + 1 >= known->first) {
+      lost(first, std::min(goes_on, known->first - 1));
+      lost(std::max(first, known->second + 1), goes_on);
+      known = {std::min(first, known->first), std::max(goes_on, known->second)};
+    } else {
+      lost(first, goes_on);
+      known = {first, goes_on};
+    }
   }
   if (goes_on > state.cursor) add_skip(sink, {state.cursor + 1, goes_on, LossReason::reset});
   sink.floor = state.cursor;

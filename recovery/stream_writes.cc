@@ -259,11 +259,7 @@ void StreamMachine::apply_durable() {
   for (auto& sink : sinks_) settle_sink(*sink);
   if (known_change_ && durable_at(*known_change_)) become_known();
   if (hello_ && !hello_->prepared && !session_) prepare_hello();
-  // Welcome says what is safe: not before what a journal lost is in it again.
-  if (hello_ && hello_->prepared && durable_at(hello_->change) && epochs_durable() &&
-      !restoring()) {
-    welcome();
-  }
+  if (may_welcome()) welcome();
 }
 
 Offset StreamMachine::watermark_of(const DurableState& state) const {

@@ -115,6 +115,77 @@ TEST_F(Found, ASinkIsNeverRewoundBeforeTheWatermark) {
   EXPECT_EQ(last<action::Reply>()->text, "goes on after 1700000000/10");
 }
 
+TEST_F(Found, WhatAResetCannotGiveIsLedgeredOnce) {
+  start(policy());
+  hello();
+  publish(10);
+  connect();
+  ack(10);
+  pass(Millis(1000));
+  const auto reset = [this](std::uint64_t sequence) {
+    forget();
+    step(event::SinkReset{1, kSink, Position{kEpoch, sequence}});
+    std::vector<std::pair<Offset, Offset>> lost;
+    for (const auto& a : all<action::Lost>()) lost.emplace_back(a.loss.first, a.loss.last);
+    return lost;
+  };
+  using Ranges = std::vector<std::pair<Offset, Offset>>;
+  EXPECT_EQ(reset(5), (Ranges{{5, 10}}));
+  EXPECT_EQ(reset(5), Ranges{});
+  EXPECT_EQ(reset(2), (Ranges{{2, 4}}));
+  EXPECT_EQ(reset(1), (Ranges{{1, 1}}));
+  EXPECT_EQ(reset(1), Ranges{});
+}
+
+// Else one producer after the other would fill the cache that a limit bounds.
+TEST_F(Found, WhereALimitBlocksNoFurtherProducerMayFillTheWindow) {
+  StreamPolicy p = policy();
+  p.window_bytes = 4000;
+  p.sinks[0].max_records = 5;
+  p.sinks[0].on_limit = OnLimit::block;
+  start(p);
+  hello();
+  const auto next = [this](std::uint64_t session) {
+    step(event::SessionEnded{SessionId{session - 1}});
+    event::HelloCame again;
+    again.session = SessionId{session};
+    forget();
+    hello(again);
+    return last<action::Welcome>().has_value();
+  };
+  for (int i = 0; i < 20; ++i) publish(1);
+  ASSERT_TRUE(machine->blocked());
+  EXPECT_TRUE(next(2)) << "within what one producer may have in flight";
+  for (int i = 0; i < 20; ++i) publish(1);
+  EXPECT_FALSE(next(3));
+  step(event::SinkReset{1, kSink, std::nullopt});  // nothing waits for the sink any more
+  EXPECT_FALSE(machine->blocked());
+  EXPECT_TRUE(last<action::Welcome>());
+}
+
+TEST_F(Found, AnExtensionIsForWhatHasTrippedAndIsKeptOnlyWhereItEndsTheHalt) {
+  StreamPolicy p = policy(2);
+  p.sinks[0].max_bytes = 1000;
+  p.sinks[1].max_bytes = 100'000;
+  start(p);
+  hello();
+  for (int i = 0; i < 15; ++i) publish(1);
+  ASSERT_TRUE(machine->halted());
+  const auto clear = [this](std::optional<Millis> time, std::optional<std::uint64_t> bytes) {
+    forget();
+    step(event::HaltCleared{1, false, time, bytes});
+    return *last<action::Reply>();
+  };
+  EXPECT_FALSE(clear(Millis(60'000), {}).ok);
+  EXPECT_NE(last<action::Reply>()->text.find("--extend SIZE"), std::string::npos);
+  EXPECT_FALSE(clear({}, 1).ok);
+  EXPECT_FALSE(clear({}, 1).ok);
+  EXPECT_TRUE(clear({}, 1000).ok);
+  for (int i = 0; i < 30; ++i) publish(1);
+  EXPECT_TRUE(machine->halted());
+  EXPECT_EQ(machine->backlog(kSink).bytes, 2000U) << "what was too little is not kept";
+}
+
 TEST_F(Found, ACleanStopEndsWithTheNextHello) {
   start(policy());
   hello();
