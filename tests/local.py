@@ -8,6 +8,11 @@ from pathlib import Path
 _pause = threading.Event()
 
 
+def pause(seconds):
+    """For a moment that chance chooses; what can be awaited is awaited."""
+    _pause.wait(seconds)
+
+
 def wait_for(what, condition, deadline, look):
     """The first true value of condition(), looked for every `look` seconds."""
     end = time.monotonic() + deadline
@@ -17,7 +22,7 @@ def wait_for(what, condition, deadline, look):
             return value
         if time.monotonic() > end:
             raise TimeoutError(f"in vain: {what}")
-        _pause.wait(look)
+        pause(look)
 
 
 def du(folder):

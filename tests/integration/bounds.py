@@ -83,6 +83,7 @@ def a_backlog_takes_the_disk_that_readme_says_and_little_memory(run):
 
 
 def dead_letters_beyond_their_limit_park_the_sink_and_nothing_is_lost(run):
+    run.expects_losses = True
     published = run.folder / "records"
     bad = set(range(10, 1_001, 10))
     lines = [b"%09d" % n + (b" with\na newline" + b"x" * 100 if n in bad else b"")
@@ -121,6 +122,7 @@ def dead_letters_beyond_their_limit_park_the_sink_and_nothing_is_lost(run):
 
 
 def the_ledger_keeps_so_many_entries_and_every_count(run):
+    run.expects_losses = True
     pairs = 12_000
     broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"))).start()
     client = Client(broker)

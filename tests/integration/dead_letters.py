@@ -30,6 +30,7 @@ def letters(broker, *filters):
 
 
 def dead_letters_are_shown_replayed_and_purged_and_a_full_sink_goes_on(run):
+    run.expects_losses = True
     path = run.folder / "records"
     bodies = records(path)
     broker = run.broker("broker", stream(
@@ -84,6 +85,7 @@ def dead_letters_are_shown_replayed_and_purged_and_a_full_sink_goes_on(run):
 
 
 def dead_letters_go_with_a_sink_that_is_renamed(run):
+    run.expects_losses = True
     path = run.folder / "records"
     records(path)
     broker = run.broker("broker", stream(refusing(run))).start()

@@ -54,6 +54,7 @@ def data_dir_never_takes_more_than_its_bound_and_the_halt_ends_with_the_outage(r
 
 
 def drop_oldest_keeps_the_newest_that_fit_the_disk(run):
+    run.expects_losses = True
     published = run.records("records", 16_000, size=8_000)
     receiver = run.receiver(run.port(), "taken")
     broker = run.broker("broker", stream(tcp_sink("t", receiver.port, 'on_limit = "drop_oldest"')),

@@ -186,7 +186,7 @@ class Crawler(Peer):
         while data := connection.recv(2_000):
             total += data.count(b"\n")
             connection.sendall(b"%d\n" % total)
-            harness._pause.wait(0.05)
+            harness.pause(0.05)
 
 
 def a_crawling_receiver_slows_the_fast_one_beside_it_by_a_tenth_at_most(run):

@@ -95,6 +95,7 @@ def backlog(trial, name):
 
 
 def max_records_halts_blocks_or_drops_at_exactly_so_many(run):
+    run.expects_losses = True
     trial = Trial(run, "max_records = 1000")
     result = trial.publish("halt", trial.first).result(HALTED)
     expect(result["acknowledged"] == 1_000, result)
@@ -110,6 +111,7 @@ def max_records_halts_blocks_or_drops_at_exactly_so_many(run):
 
 
 def a_limit_lowered_below_the_backlog_halts_until_its_operator_accepts_the_drop(run):
+    run.expects_losses = True
     receiver = run.receiver(run.port(), "taken")
 
     def config(limit):
@@ -138,6 +140,7 @@ def a_limit_lowered_below_the_backlog_halts_until_its_operator_accepts_the_drop(
 
 
 def max_bytes_halts_blocks_or_drops_and_a_halt_can_be_extended(run):
+    run.expects_losses = True
     limit = 200_000
     trial = Trial(run, f'max_bytes = "{limit}B"')
     trial.publish("halt", trial.first).result(HALTED)
@@ -154,6 +157,7 @@ def max_bytes_halts_blocks_or_drops_and_a_halt_can_be_extended(run):
 
 
 def max_age_halts_blocks_or_drops_what_is_too_old(run):
+    run.expects_losses = True
     trial = Trial(run, 'max_age = "2s"')
     for name in trial.receivers:
         trial.publish(name, trial.first).result()
@@ -161,6 +165,7 @@ def max_age_halts_blocks_or_drops_what_is_too_old(run):
 
 
 def outage_timeout_halts_blocks_or_drops_until_the_sink_is_live(run):
+    run.expects_losses = True
     trial = Trial(run, 'outage_timeout = "2s"')
     for name in trial.receivers:
         trial.publish(name, trial.first).result()
@@ -169,6 +174,7 @@ def outage_timeout_halts_blocks_or_drops_until_the_sink_is_live(run):
 
 
 def on_outage_halt_stops_at_the_first_loss_and_on_outage_drop_never_waits(run):
+    run.expects_losses = True
     published = run.records("records", FIRST)
     receivers = {name: run.receiver(run.port(), f"taken-{name}") for name in ("halt", "drop")}
     broker = run.broker("broker", "".join(

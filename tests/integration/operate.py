@@ -76,6 +76,7 @@ def reset_sends_again_what_the_journal_still_has(run):
 
 
 def a_sink_that_was_removed_is_forgotten_or_renamed_before_the_start(run):
+    run.expects_losses = True
     published = run.records("records", RECORDS)
     receiver = run.receiver(run.port(), "taken")
     kept = file_sink("f", run.folder / "kept")
@@ -118,6 +119,7 @@ def another_destination_under_the_same_name_needs_a_reset(run):
 
 
 def a_record_that_cannot_be_framed_parks_the_sink_or_becomes_a_dead_letter(run):
+    run.expects_losses = True
     published = run.folder / "records"
     lines = [b"%09d" % n for n in range(1, 101)]
     lines[49] = b"000000050 with a\nnewline"

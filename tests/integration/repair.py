@@ -67,6 +67,7 @@ def repaired(run, published, receiver, broker):
 
 
 def a_flipped_bit_in_a_table_costs_the_records_around_it_and_no_others(run):
+    run.expects_losses = True
     published, receiver, broker = outage(run)
     table = files(broker, ".sst")[0]
     expect(table.stat().st_size > 1 << 20, table)
@@ -76,6 +77,7 @@ def a_flipped_bit_in_a_table_costs_the_records_around_it_and_no_others(run):
 
 
 def a_broker_that_meets_a_flipped_bit_delivers_the_rest_and_says_what_is_lost(run):
+    run.expects_losses = True
     published, receiver, broker = outage(run)
     table = files(broker, ".sst")[0]
     flip(table, table.stat().st_size // 2)
@@ -91,6 +93,7 @@ def a_broker_that_meets_a_flipped_bit_delivers_the_rest_and_says_what_is_lost(ru
 
 
 def a_flipped_bit_in_the_wal_halts_the_stream_until_it_is_repaired(run):
+    run.expects_losses = True
     published, receiver, broker = outage(run, in_tables=False)
     wal = files(broker, ".log")[0]
     flip(wal, wal.stat().st_size // 2)
@@ -107,6 +110,7 @@ def a_flipped_bit_in_the_wal_halts_the_stream_until_it_is_repaired(run):
 
 
 def a_missing_table_costs_its_records(run):
+    run.expects_losses = True
     published, receiver, broker = outage(run)
     files(broker, ".sst")[0].unlink()
     lost = repaired(run, published, receiver, broker)

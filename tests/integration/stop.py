@@ -78,7 +78,7 @@ def a_broker_that_dies_while_it_starts_starts_again(run):
     run.publish(broker.address, published).result()
     for _ in range(8):
         broker.kill().launch()
-        harness._pause.wait(run.random.uniform(0, 0.1))
+        harness.pause(run.random.uniform(0, 0.1))
     broker.kill()
     receiver.start()
     broker.start()
