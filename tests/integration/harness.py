@@ -351,8 +351,9 @@ class Run:
         """What `spillway COMMAND --json` prints."""
         done = subprocess.run([str(part) for part in (BIN / "spillway", *command, "--json")],
                               capture_output=True, text=True, timeout=DEADLINE, cwd=self.folder)
-        expect(done.returncode in (code if isinstance(code, tuple) else (code,)), f"{command} ended with {done.returncode} instead of "
-                                        f"{code}: {done.stdout} {done.stderr}")
+        codes = code if isinstance(code, tuple) else (code,)
+        expect(done.returncode in codes, f"{command} ended with {done.returncode} instead of "
+                                         f"{code}: {done.stdout} {done.stderr}")
         return json.loads(done.stdout)
 
     def records(self, name, count, size=100, first=1):
@@ -364,7 +365,7 @@ class Run:
         return path
 
     def check_ledgers(self):
-        """Nothing was given up, in any scenario but those that say which losses they expect (G10)."""
+        """Nothing was given up, but in scenarios that say which losses they expect (G10)."""
         if self.expects_losses:
             return
         for broker in self.brokers:
