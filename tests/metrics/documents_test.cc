@@ -144,6 +144,18 @@ TEST(DocumentsTest, alert_rules_use_only_metrics_that_exist) {
   EXPECT_GT(found, 20);
 }
 
+TEST(DocumentsTest, the_dashboard_shows_only_metrics_that_exist) {
+  const std::map<std::string, Shape> known = catalogued();
+  std::set<std::string> shown;
+  for (std::string word : words(read("dashboard.json"))) {
+    if (!word.starts_with("spillway_") && !word.starts_with("process_")) continue;
+    if (word.ends_with("_bucket")) word.resize(word.size() - 7);
+    EXPECT_TRUE(known.contains(word)) << word;
+    shown.insert(word);
+  }
+  EXPECT_GT(shown.size(), 25U);
+}
+
 TEST(DocumentsTest, every_alert_has_a_severity_a_summary_and_a_runbook_in_the_readme) {
   const std::string readme = read("README.md");
   std::string rules = read("alerts.yml");
