@@ -27,7 +27,7 @@ in_halves() {
   wait "$other" && return "$here"
 }
 
-section "simulation" "seeds/s|steps|never|FAILED" in_halves
+section "simulation" "seeds/s|steps|every transition|never|FAILED" in_halves
 section "power cuts of the journal" "cuts|OK|FAILED" \
   env SPILLWAY_POWER_SEED=100 SPILLWAY_POWER_SEEDS=16 \
   "$bin/fault_test" --gtest_filter='*PowerCut*'

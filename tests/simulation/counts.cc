@@ -58,6 +58,13 @@ std::string Counts::unreached() const {
     if (of(row) > 0) continue;
     text += "  " + std::string(name_of(row.from)) + " -> " + std::string(name_of(row.to)) + "\n";
   }
+  for (std::size_t i = 0; i < kFaults; ++i) {
+    if (faults[i] == 0) text += "  fault " + std::string(name_of(static_cast<Fault>(i))) + "\n";
+  }
+  for (int i = 1; i <= recovery::kCauseKinds; ++i) {
+    if (halts[static_cast<std::size_t>(i)] != 0) continue;
+    text += "  halt " + std::string(name_of(static_cast<recovery::CauseKind>(i))) + "\n";
+  }
   return text;
 }
 

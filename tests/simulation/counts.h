@@ -31,7 +31,7 @@ struct Counts {
   double window_ratio = 0;  // the fullest window, as a share of window_bytes
 
   void print() const;
-  // Rows of the two transition tables that were never reached, as text; empty: none.
+  // Transitions, faults and causes of halts that were never reached, as text; empty: none.
   std::string unreached() const;
 
  private:

@@ -67,6 +67,7 @@ int run(std::uint64_t from, std::uint64_t seeds) {
   counts.print();
   std::printf("%.1f s, %.0f seeds/s\n", took.count(), static_cast<double>(seeds) / took.count());
   const std::string unreached = counts.unreached();
+  if (unreached.empty()) std::printf("every transition, fault and cause of a halt was reached\n");
   if (seeds < kSeedsForCoverage || unreached.empty()) return 0;
   std::printf("never reached:\n%s", unreached.c_str());
   return 1;

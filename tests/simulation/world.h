@@ -179,6 +179,7 @@ class World {
   void run(const recovery::action::StopDone&);
   void push_block(Offset first, std::uint64_t count, std::uint64_t running_bytes);
   void finish_commits(std::uint64_t last);
+  bool follows_a_refusal(const Journal::Commit& commit) const;
   recovery::WriteOutcome store(const Journal::Commit& commit);
   void reopen_journal();
   void stale_event();

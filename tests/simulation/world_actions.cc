@@ -225,17 +225,21 @@ void World::run(const action::Write& a) {
           a.state->closed_end, " checkpoint ", a.state->checkpoint, " cursor ",
           a.state->sinks.front().cursor, " watermark ", a.watermark, " losses ", a.losses.size());
   }
+  commit.refused = follows_a_refusal(commit);
   commits_.push_back(std::move(commit));
   schedule(random_.delay(), What::commit_done, 0, a.id);
 }
 
+// What was sent before the machine heard that the one before it was refused.
+bool World::follows_a_refusal(const Journal::Commit& commit) const {
+  return refused_ && !commit.blocks.empty() &&
+         commit.blocks.front().first != std::max(journal_.end(), commit.watermark) + 1;
+}
+
 recovery::WriteOutcome World::store(const Journal::Commit& commit) {
   using recovery::WriteOutcome;
+  if (follows_a_refusal(commit)) return *refused_;
   const bool appends = !commit.blocks.empty();
-  if (appends && refused_ &&
-      commit.blocks.front().first != std::max(journal_.end(), commit.watermark) + 1) {
-    return *refused_;
-  }
   if (disk_full_ && !commit.use_group_reserve && (appends || !commit.dead_letters.empty())) {
     const auto outcome = random_.chance(0.5) ? WriteOutcome::disk_bound : WriteOutcome::min_free;
     if (appends) {
