@@ -111,6 +111,7 @@ void Stream::step(const recovery::Event& event) {
   }
   note_safe();
   note_causes();
+  note_blocked();
   for (const auto& slot : slots_) note_outage(*slot, at);
 }
 

@@ -189,6 +189,8 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   void note_outage(Slot& slot, const recovery::Now& at);
   void note_safe();
   void note_causes();
+  void log_halt(const recovery::HaltCause& cause) const;
+  void note_blocked();
 
   boost::asio::io_context& io_;
   const config::Stream config_;
@@ -218,6 +220,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   bool journal_writable_ = true;
   Offset safe_noted_ = 0;
   std::vector<recovery::HaltCause> causes_noted_;
+  bool blocked_noted_ = false;
   std::function<void()> stopped_;
   bool started_ = false;
 };

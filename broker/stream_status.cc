@@ -1,6 +1,8 @@
 // What a stream says of itself: status for operators, gauges for monitors.
 #include <algorithm>
+#include <utility>
 
+#include "broker/log/log.h"
 #include "broker/stream.h"
 
 namespace spillway::broker {
@@ -60,6 +62,12 @@ std::string_view word_for(recovery::Coverage coverage) {
 CauseStatus cause_status(const recovery::HaltCause& cause) {
   return {std::string(recovery::name_of(cause.kind)), cause.sink, cause.text, cause.position,
           cause.since};
+}
+
+bool has(const std::vector<recovery::HaltCause>& causes, const recovery::HaltCause& cause) {
+  return std::ranges::any_of(causes, [&cause](const recovery::HaltCause& other) {
+    return other.kind == cause.kind && other.sink == cause.sink;
+  });
 }
 
 }  // namespace
@@ -160,6 +168,7 @@ void Stream::sample() {
   sample.coverage_open = coverage == recovery::Coverage::open ||
                          coverage == recovery::Coverage::closing ||
                          coverage == recovery::Coverage::sealing;
+  sample.blocked = machine_.blocked();
   sample.producer_connected = machine_.session().has_value();
   if (machine_.durable().open) {
     sample.journal_records =
@@ -246,12 +255,44 @@ void Stream::note_safe() {
 void Stream::note_causes() {
   const std::vector<recovery::HaltCause>& causes = machine_.causes();
   if (causes == causes_noted_) return;
+  for (const recovery::HaltCause& cause : causes) {
+    if (!has(causes_noted_, cause)) log_halt(cause);
+  }
+  for (const recovery::HaltCause& cause : causes_noted_) {
+    if (has(causes, cause)) continue;
+    log::info("cause of a halt is gone", {{"stream", name_},
+                                          {"sink", cause.sink},
+                                          {"cause", recovery::name_of(cause.kind)},
+                                          {"left", causes.size()}});
+  }
   causes_noted_ = causes;
   std::vector<metrics::HaltCause> told;
   for (const recovery::HaltCause& cause : causes) {
     told.push_back({recovery::name_of(cause.kind), static_cast<double>(cause.since) / 1000});
   }
   probe_.halted_by(told);
+}
+
+// Also what a start finds latched. A cause of the stream's own has no sink.
+void Stream::log_halt(const recovery::HaltCause& cause) const {
+  log::error("stream halted", {{"stream", name_},
+                               {"sink", cause.sink},
+                               {"position", cause.position},
+                               {"cause", recovery::name_of(cause.kind)},
+                               {"text", cause.text}});
+}
+
+void Stream::note_blocked() {
+  const bool blocked = machine_.blocked();
+  if (blocked == std::exchange(blocked_noted_, blocked)) return;
+  if (blocked) {
+    log::warning("stream blocked", {{"stream", name_},
+                                    {"position", position_of(machine_.head())},
+                                    {"safe", position_of(machine_.safe())}});
+  } else {
+    log::info("stream no longer blocked",
+              {{"stream", name_}, {"position", position_of(machine_.head())}});
+  }
 }
 
 }  // namespace spillway::broker

@@ -71,6 +71,8 @@ constexpr Definition kCatalogue[] = {
     {"spillway_halts_total", counter, "stream, cause", "Halts that began"},
     {"spillway_halt_timestamp_seconds", gauge, "stream, cause",
      "When the halt that is active began; 0 without one"},
+    {"spillway_stream_blocked", gauge, "stream",
+     "1 while a limit with on_limit = block holds acknowledgements back"},
 
     // Sinks.
     {"spillway_sink_info", gauge, "stream, sink, sink_type", "Always 1; the type of a sink"},

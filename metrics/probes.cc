@@ -65,6 +65,7 @@ StreamProbe::StreamProbe(Metrics& metrics, const StreamOptions& options)
       safe_position_(position(metrics, "spillway_safe", of(options))),
       window_bytes_(metrics.gauge("spillway_window_bytes", of(options))),
       coverage_open_(metrics.gauge("spillway_coverage_open", of(options))),
+      blocked_(metrics.gauge("spillway_stream_blocked", of(options))),
       producer_connected_(metrics.gauge("spillway_producer_connected", of(options))),
       journal_bytes_(metrics.gauge("spillway_journal_held_bytes", of(options))),
       journal_messages_(metrics.gauge("spillway_journal_held_messages", of(options))) {
@@ -126,6 +127,7 @@ void StreamProbe::sampled(const StreamSample& sample) {
   safe_position_.set(sample.safe);
   window_bytes_.Set(number(sample.window_bytes));
   coverage_open_.Set(sample.coverage_open ? 1 : 0);
+  blocked_.Set(sample.blocked ? 1 : 0);
   producer_connected_.Set(sample.producer_connected ? 1 : 0);
   journal_bytes_.Set(number(sample.journal_bytes));
   journal_messages_.Set(number(sample.journal_records));

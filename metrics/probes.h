@@ -54,6 +54,7 @@ struct StreamSample {
   Position safe = {};      // acknowledged to the producer
   std::uint64_t window_bytes = 0;
   bool coverage_open = false;
+  bool blocked = false;  // a limit with on_limit = "block" holds acknowledgements back
   bool producer_connected = false;
   std::uint64_t journal_bytes = 0;  // each record once, whatever sinks need it
   std::uint64_t journal_records = 0;
@@ -107,6 +108,7 @@ class StreamProbe : public Probe {
   PositionGauges safe_position_;
   prometheus::Gauge& window_bytes_;
   prometheus::Gauge& coverage_open_;
+  prometheus::Gauge& blocked_;
   prometheus::Gauge& producer_connected_;
   prometheus::Gauge& journal_bytes_;
   prometheus::Gauge& journal_messages_;

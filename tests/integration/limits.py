@@ -33,6 +33,9 @@ class Trial:
             halt = broker.wait_halt("halt")["halt"]
             causes = [(cause["kind"], cause["sink"]) for cause in halt["causes"]]
             expect(causes == [(kind, "t")], f"halted for {causes}")
+            # Of this process, also where it found the halt latched.
+            broker.wait_log("error stream halted", "stream=halt sink=t", f"cause={kind}",
+                            f"position={halt['causes'][0]['position']}")
             broker.cli("status", code=HALTED)
             shown = broker.cli("halt", "show", code=HALTED)
             expect([s["stream"] for s in shown["streams"] if s["active"]] == ["halt"], shown)
@@ -43,6 +46,8 @@ class Trial:
             broker.kill()
             broker.cli("halt", "show", code=HALTED)
             broker.start()
+        halts = [line for line in broker.log().splitlines() if "error stream halted" in line]
+        expect(len(halts) == 1, f"each cause is logged once: {halts}")
         for other in ("block", "drop_oldest"):
             expect(not broker.stream(other)["halt"]["active"], f"{other} is halted, too")
 
@@ -55,6 +60,8 @@ class Trial:
     def trips_with_time(self, kind):
         """What was published is left alone: each policy does what it should, by itself."""
         self.broker.wait_stream("blocks", lambda s: s["blocked"], "block")
+        self.broker.wait_log("stream blocked", "stream=block")
+        expect(self.blocked_gauge() == 1, "its gauge does not say that it blocks")
         self.publish("block", self.all).result(FAILED)
         wait_for("all that waits is dropped",
                  lambda: backlog(self, "drop_oldest")["records"] == 0)
@@ -76,6 +83,7 @@ class Trial:
             self.publish(name, self.all).result()
             self.broker.wait_drained("t", name)
         self.broker.cli("status", code=OK)
+        expect(self.blocked_gauge() == 0, "its gauge says that it still blocks")
         for name in ("halt", "block"):
             delivered(self.receivers[name].path, self.all)
             expect(not self.ledger(name), f"{name} has a ledger: {self.ledger(name)}")
@@ -84,6 +92,9 @@ class Trial:
         ranges = [(sequence(e["first"]), sequence(e["last"])) for e in self.ledger("drop_oldest")]
         expect(bool(ranges) == skipped, f"the ledger of drop_oldest: {ranges}")
         delivered(self.receivers["drop_oldest"].path, self.all, skipped=ranges)
+
+    def blocked_gauge(self):
+        return self.broker.metrics()['spillway_stream_blocked{stream="block"}']
 
     def ledger(self, name):
         shown = self.broker.cli("journal", "status", "--ledger", "1000")

@@ -193,6 +193,15 @@ TEST_F(MetricsTest, a_halt_is_counted_once_while_it_lasts_and_dated_by_its_earli
   EXPECT_EQ(value("spillway_halts_total" + labels), "2");
 }
 
+TEST_F(MetricsTest, a_stream_says_whether_a_limit_blocks_it) {
+  StreamProbe probe(metrics_, {.stream = "s", .acks = "all"});
+  EXPECT_EQ(value("spillway_stream_blocked{stream=\"s\"}"), "0");
+  probe.sampled({.blocked = true});
+  EXPECT_EQ(value("spillway_stream_blocked{stream=\"s\"}"), "1");
+  probe.sampled({});
+  EXPECT_EQ(value("spillway_stream_blocked{stream=\"s\"}"), "0");
+}
+
 TEST_F(MetricsTest, acknowledgements_carry_the_policy_of_the_stream) {
   StreamProbe probe(metrics_, {.stream = "s", .acks = "quorum", .window_limit_bytes = 64});
   probe.received(100, 5000);
