@@ -174,7 +174,8 @@ struct Diagnostic {
 std::string to_string(const Diagnostic& diagnostic);  // "file:line:column: key: message"
 
 // Both report everything that is wrong, one line each in Error::message, and structured in
-// `diagnostics` if given. Relative paths become relative to the folder of `filename`.
+// `diagnostics` if given. Relative paths and unix:// addresses are taken from the folder of
+// `filename`, and are absolute in the Config.
 Result<Config> parse(std::string_view text, const std::filesystem::path& filename,
                      std::vector<Diagnostic>* diagnostics = nullptr);
 Result<Config> load(const std::filesystem::path& filename,

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <sstream>
+#include <system_error>
 
 #include "broker/config/config.h"
 #include "broker/config/parse_sink.h"
@@ -23,11 +24,19 @@ constexpr std::uint64_t kMaxWindowBytes = 64 * kGiB;
 constexpr std::uint64_t kMinRecordBytes = kKiB;
 constexpr std::uint32_t kMaxSinks = 64;  // of a stream
 
+// Absolute, whatever `file` is relative to: what is made of it is stored, and compared at a start
+// from another folder.
+std::filesystem::path folder_of(const std::filesystem::path& file) {
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(file, error);
+  return (error ? file : absolute).lexically_normal().parent_path();
+}
+
 class Parser {
  public:
   Parser(const toml::table& root, const std::filesystem::path& file,
          std::vector<Diagnostic>& diagnostics)
-      : root_(root, "", file.string(), diagnostics), folder_(file.parent_path()) {
+      : root_(root, "", file.string(), diagnostics), folder_(folder_of(file)) {
     config_.file = file;
   }
 

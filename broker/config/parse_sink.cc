@@ -184,6 +184,10 @@ bool read_address(Section& section, std::string_view key, const std::filesystem:
   }
   if (address->kind == Address::Kind::unix_socket) {
     address->path = (folder / address->path).lexically_normal().string();
+    if (const auto whole = parse_address(to_string(*address)); !whole) {  // too long by now
+      section.error(key, whole.error().message);
+      return false;
+    }
   }
   out = *address;
   return true;

@@ -325,6 +325,52 @@ path = "../out/a"
   EXPECT_EQ(std::get<FileSink>(config->streams[0].sinks[0].destination).path, "/etc/out/a");
 }
 
+TEST(Config, a_file_that_is_named_from_its_own_folder_means_the_same_paths) {
+  Folder folder;
+  folder.write("main.toml", R"(data_dir = "data"
+[admin]
+listen = "unix://admin.sock"
+[[ingress]]
+listen = "unix://in.sock"
+[[stream]]
+name = "s"
+token_file = "tokens"
+[[stream.sink]]
+name = "a"
+type = "file"
+path = "a"
+[[stream.sink]]
+name = "b"
+type = "spillway"
+connect = "unix://hub.sock"
+)",
+               0644);
+  const auto here = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  const auto root = std::filesystem::current_path();
+  const auto bare = load("main.toml");
+  std::filesystem::current_path(here);
+  ASSERT_TRUE(bare) << bare.error().message;
+  EXPECT_EQ(bare->data_dir, root / "data");
+  EXPECT_EQ(bare->admin.listen.path, root / "admin.sock");
+  EXPECT_EQ(bare->ingress[0].listen.path, root / "in.sock");
+  EXPECT_EQ(bare->streams[0].token_file, root / "tokens");
+  const auto& sinks = bare->streams[0].sinks;
+  EXPECT_EQ(sink_identity(sinks[0]), "file " + (root / "a").string());
+  EXPECT_EQ(sink_identity(sinks[1]), "spillway unix://" + (root / "hub.sock").string() + " s");
+  const auto absolute = load(root / "main.toml");
+  ASSERT_TRUE(absolute);
+  EXPECT_EQ(sink_identity(absolute->streams[0].sinks[0]), sink_identity(sinks[0]));
+}
+
+TEST(Config, a_relative_socket_whose_whole_path_is_too_long_is_refused) {
+  const std::string text = "[[ingress]]\nlisten = \"unix://" + std::string(90, 'p') + "\"\n";
+  EXPECT_TRUE(parse(with_sink(text), "/etc/main.toml"));
+  const auto config = parse(with_sink(text), "/etc/" + std::string(20, 'd') + "/main.toml");
+  ASSERT_FALSE(config);
+  EXPECT_THAT(config.error().message, HasSubstr("longer than 107 bytes"));
+}
+
 TEST(Config, an_unknown_key_is_an_error_with_its_place_and_the_nearest_valid_key) {
   EXPECT_EQ(errors_of(with_sink("on_limt = \"halt\"\n")),
             "test.toml:8:1: stream[0].sink[0].on_limt: unknown key, did you mean \"on_limit\"?");

@@ -1,8 +1,10 @@
 """A configuration that is wrong: `validate` and `run` say everything that is, with exit code 2."""
 import subprocess
+from pathlib import Path
 
 import harness
-from harness import BIN, USAGE, expect
+from harness import BIN, USAGE, expect, file_sink, stream
+from verify import same
 
 GOOD = """data_dir = "data"
 [admin]
@@ -64,6 +66,24 @@ def a_good_one_is_good_and_says_what_was_checked(run):
     answer = run.cli("validate", "--config", config)
     expect(answer["ok"] and answer["checked"] and not answer["errors"], answer)
     expect(not (run.folder / "data").exists(), "validate made the data directory")
+
+
+def a_configuration_named_from_its_own_folder_means_the_same_destinations(run):
+    published, more = run.records("records", 100), run.records("more", 200)
+    broker = run.broker("broker", "")
+    broker.unix = "unix://broker.sock"
+    broker.configure(stream(file_sink("f", "kept")))
+    absolute, broker.config = broker.config, Path(broker.config.name)
+    broker.cli("validate")
+    broker.start()
+    run.publish(f"unix://{run.folder}/broker.sock", published, "--resume").result()
+    broker.wait_drained("f")
+    broker.stop()
+    broker.config = absolute
+    broker.start()
+    run.publish(broker.address, more, "--resume").result()
+    broker.wait_drained("f")
+    same(run.folder / "kept", more)
 
 
 def wrong_usage_ends_with_2_and_a_broker_that_is_not_there_with_1(run):
