@@ -32,7 +32,7 @@ bool has_flag(const HttpRequest& request, const std::string& name) {
 
 Stream::Reply answer(const Responder& respond) {
   return [respond](bool done, std::string text) {
-    respond(done ? ok({{"text", std::move(text)}}) : http_error(409, text));
+    respond(done ? ok({{"message", std::move(text)}}) : http_error(409, text));
   };
 }
 
@@ -140,7 +140,7 @@ void Broker::clear_halt(const HttpRequest& request, const Responder& respond) {
   asio::post(stream->io(), [stream, respond, how] {
     stream->clear_halt(how, [stream, respond](bool done, std::string text) {
       if (!done) return respond(http_error(409, text));
-      respond(ok({{"text", std::move(text)}, {"halted", stream->halted()}}));
+      respond(ok({{"message", std::move(text)}, {"halted", stream->halted()}}));
     });
   });
 }

@@ -63,11 +63,13 @@ Outcome<SinkName> resolve(Remote& remote, const std::string& text) {
   return name;
 }
 
-// An answer {"ok": true, "message": ...} as the command's own.
-int report_done(const Context& context, json::object reply, const std::string& otherwise) {
+// An answer {"ok": true, "message": ...} as the command's own; as text, with what it is `about`.
+int report_done(const Context& context, json::object reply, const std::string& otherwise,
+                const std::string& about = "") {
   const auto* message = reply.if_contains("message");
-  const auto text =
-      message != nullptr && message->is_string() ? std::string(message->as_string()) : otherwise;
+  const auto text = message == nullptr || !message->is_string()
+                        ? otherwise
+                        : (about.empty() ? "" : about + ": ") + std::string(message->as_string());
   reply["ok"] = true;
   context.print(reply, text);
   return kOk;
@@ -152,7 +154,8 @@ int sink_command(const std::string& action, const SinkOptions& options, const Co
   auto reply = remote->post(sink_path(*name) + action);
   if (!reply) return fail(context, reply.error());
   return report_done(context, std::move(*reply),
-                     action + ": " + name->stream + "/" + name->sink + " ok");
+                     action + ": " + name->stream + "/" + name->sink + " ok",
+                     name->stream + "/" + name->sink);
 }
 
 int sink_forget(const SinkOptions& options, const Context& context) {
@@ -192,7 +195,8 @@ int sink_reset(const SinkOptions& options, const Context& context) {
     auto reply = remote->post(target);
     if (reply) {
       return report_done(context, std::move(*reply),
-                         "reset: " + name->stream + "/" + name->sink + " ok");
+                         "reset: " + name->stream + "/" + name->sink + " ok",
+                         name->stream + "/" + name->sink);
     }
     if (!remote->unreachable() || options.config.empty()) return fail(context, reply.error());
   } else if (!remote->unreachable() || options.config.empty()) {

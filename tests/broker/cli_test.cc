@@ -306,6 +306,15 @@ TEST_F(Cli, sink_commands_ask_the_broker) {
   }
 }
 
+TEST_F(Cli, what_the_broker_says_it_did_is_shown) {
+  broker_.answer = {200, R"({"ok":true,"message":"goes on after 7/12"})"};
+  EXPECT_EQ(run({"sink", "reset", "blocks/copy"}).out, "blocks/copy: goes on after 7/12\n");
+  EXPECT_EQ(parsed(run({"sink", "reset", "blocks/copy", "--json"}).out).at("message").as_string(),
+            "goes on after 7/12");
+  broker_.answer = {200, R"({"ok":true,"message":"paused"})"};
+  EXPECT_EQ(run({"sink", "pause", "blocks/copy"}).out, "blocks/copy: paused\n");
+}
+
 TEST_F(Cli, a_sink_named_alone_is_looked_up) {
   EXPECT_EQ(run({"sink", "pause", "only"}).code, kOk);
   EXPECT_EQ(broker_.asked.back(), "POST /api/v1/streams/txs/sinks/only/pause");

@@ -51,7 +51,7 @@ def reconnect_does_not_wait_for_the_next_try(run):
     run.publish(broker.address, published).result()
     broker.wait_sink("was tried", "t", lambda s: s["attempts"] == 1 and s["last_error"])
     receiver.start()
-    broker.cli("sink", "reconnect", "t")
+    expect(broker.cli("sink", "reconnect", "t")["message"] == "reconnecting", "it says nothing")
     broker.wait_drained("t")
     delivered(receiver.path, published)
 
@@ -65,7 +65,8 @@ def reset_sends_again_what_the_journal_still_has(run):
     held = broker.wait_drained("t")["acked"]
     epoch = held.split("/")[0]
     before = len(connections(receiver.path))
-    broker.cli("sink", "reset", "s/t", "--from", f"{epoch}/2001")
+    answer = broker.cli("sink", "reset", "s/t", "--from", f"{epoch}/2001")
+    expect(f"goes on after {epoch}/2000" in answer["message"], answer)
     broker.wait_sink("has it again", "t", lambda s: s["state"] == "live" and s["acked"] == held)
     harness.wait_for("it comes again", lambda: len(connections(receiver.path)) > before)
     broker.wait_drained("t")
