@@ -289,7 +289,9 @@ void Stream::clear_halt(recovery::event::HaltCleared how, Reply reply) {
         "safe: stop the broker and run `spillway journal repair`");
   }
   how.request = next_request_++;
-  replies_.emplace(how.request, std::move(reply));
+  // It was tried: whether causes are left is what halted() says, and the text.
+  replies_.emplace(how.request,
+                   [reply = std::move(reply)](bool, std::string text) { reply(true, text); });
   handle(how);
 }
 

@@ -65,6 +65,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   bool command(const std::string& sink, recovery::SinkCommand command, Reply reply);
   // Records that the sink has not taken are let go only with `accept_drop`.
   bool reset(const std::string& sink, std::optional<Position> from, bool accept_drop, Reply reply);
+  // Answers false only where it cannot be tried; halted() says whether causes are left.
   void clear_halt(recovery::event::HaltCleared how, Reply reply);
 
   bool halted() const { return machine_.halted(); }

@@ -265,7 +265,7 @@ int halt_clear(const HaltClearOptions& options, const Context& context) {
   const auto* halted = reply->if_contains("halted");
   const bool still = halted != nullptr && halted->is_bool() && halted->as_bool();
   report_done(context, std::move(*reply),
-              stream + (still ? " is still halted: see spillway halt show" : " goes on"));
+              stream + (still ? " is still halted: see spillway halt show" : " goes on"), stream);
   return still ? kHalted : kOk;
 }
 

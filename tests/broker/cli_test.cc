@@ -412,6 +412,12 @@ TEST_F(Cli, halt_clear_finds_the_one_halted_stream_and_exits_with_3_if_it_stays_
   EXPECT_EQ(broker_.asked.back(), "POST /api/v1/streams/txs/halt/clear");
   broker_.answer = {200, R"({"ok":true,"halted":true})"};
   EXPECT_EQ(run({"halt", "clear"}).code, kHalted);
+  broker_.answer = {200, R"({"ok":true,"halted":true,"message":"still halted: max_age"})"};
+  const auto still = run({"halt", "clear"});
+  EXPECT_EQ(still.code, kHalted);
+  EXPECT_EQ(still.out, "txs: still halted: max_age\n");
+  broker_.answer = {409, R"({"error":"the journal can only be read"})"};
+  EXPECT_EQ(run({"halt", "clear"}).code, kFailed);
   halt(broker_.report.streams[0]);
   EXPECT_EQ(run({"halt", "clear"}).code, kUsage);
 }

@@ -40,7 +40,9 @@ class Trial:
             shown = broker.cli("halt", "show", code=HALTED)
             expect([s["stream"] for s in shown["streams"] if s["active"]] == ["halt"], shown)
             self.publish("halt", self.all).result(HALTED)
-            broker.cli("halt", "clear", "halt", code=FAILED)
+            answer = broker.cli("halt", "clear", "halt", code=HALTED)
+            expect(answer["halted"] and "still halted" in answer["message"] and
+                   kind in answer["message"], answer)
             series = f'spillway_halt_active{{cause="{kind}",stream="halt"}}'
             expect(broker.metrics()[series] == 1, f"{series} is not set")
             broker.kill()
@@ -53,7 +55,8 @@ class Trial:
 
     def extend(self, by):
         """The halt ends at its operator's word."""
-        self.broker.cli("halt", "clear", "halt", "--extend", by)
+        answer = self.broker.cli("halt", "clear", "halt", "--extend", by)
+        expect(not answer["halted"], answer)
         self.broker.wait_halt("halt", active=False)
         self.publish("halt", self.all).result()
 
