@@ -222,6 +222,10 @@ Result<std::string> forget_sink(const config::Config& config, const std::string&
 
 Result<std::string> rename_sink(const config::Config& config, const std::string& stream,
                                 const std::string& sink, const std::string& new_name) {
+  // Under any other, no configuration could ever have the sink, and its backlog would be stranded.
+  if (!config::is_name(new_name)) {
+    return Error{"\"" + new_name + "\" is not a name: " + std::string(config::kNameRule)};
+  }
   auto edit = Edit::open(config, stream);
   if (!edit) return edit.error();
   SinkState* const stored = (*edit)->find(sink);

@@ -155,7 +155,9 @@ class Builder {
                     "Give a sink's cursor and backlog to another name: change the configuration,\n"
                     "stop the broker, rename, start it",
                     [&options](const Context& c) { return sink_rename(options, c); });
-    rename->add_option("new-name", options.new_name, "The new name")->required()->type_name("");
+    rename->add_option("new-name", options.new_name, "The new name, of the same stream")
+        ->required()
+        ->type_name("");
     auto* reset = sink_action(
         sink, "reset",
         "Begin anew with a sink: after its destination changed, or to send again what it lost",

@@ -32,11 +32,12 @@ struct SinkName {
 };
 
 // "stream/sink". An empty stream: it was not said.
-Outcome<SinkName> split(const std::string& text) {
+Outcome<SinkName> split(const std::string& text, bool any_name = false) {
   const auto slash = text.find('/');
   if (slash == std::string::npos && !text.empty()) return SinkName{"", text};
   SinkName name{text.substr(0, slash), slash == std::string::npos ? "" : text.substr(slash + 1)};
-  if (name.stream.empty() || name.sink.empty() || name.sink.find('/') != std::string::npos) {
+  if (name.stream.empty() || name.sink.empty() ||
+      (!any_name && name.sink.find('/') != std::string::npos)) {
     return Failure{"\"" + text + "\" is not STREAM/SINK", kUsage};
   }
   return name;
@@ -80,9 +81,13 @@ int report_offline(const Context& context, const Result<std::string>& done) {
   return report_done(context, {{"message", *done}}, *done);
 }
 
-// The configuration and the full name that an offline command needs.
-Outcome<std::pair<config::Config, SinkName>> offline_target(const SinkOptions& options) {
-  auto name = split(options.sink);
+// The configuration and the full name that an offline command needs. The store of an older version
+// may have a sink whose name no configuration can have: with `any_name` it is what follows the
+// first
+// '/'.
+Outcome<std::pair<config::Config, SinkName>> offline_target(const SinkOptions& options,
+                                                            bool any_name = false) {
+  auto name = split(options.sink, any_name);
   if (!name) return name.error();
   if (name->stream.empty()) {
     return Failure{"say STREAM/SINK: a stopped broker cannot be asked for the stream", kUsage};
@@ -159,7 +164,7 @@ int sink_command(const std::string& action, const SinkOptions& options, const Co
 }
 
 int sink_forget(const SinkOptions& options, const Context& context) {
-  const auto target = offline_target(options);
+  const auto target = offline_target(options, true);
   if (!target) return fail(context, target.error());
   const auto& [loaded, name] = *target;
   return report_offline(
@@ -167,11 +172,21 @@ int sink_forget(const SinkOptions& options, const Context& context) {
 }
 
 int sink_rename(const SinkOptions& options, const Context& context) {
-  const auto target = offline_target(options);
+  const auto target = offline_target(options, true);
   if (!target) return fail(context, target.error());
   const auto& [loaded, name] = *target;
-  return report_offline(
-      context, context.backend.rename_sink(loaded, name.stream, name.sink, options.new_name));
+  // As NEW, or as STREAM/NEW of the same stream.
+  std::string to = options.new_name;
+  if (to.starts_with(name.stream + "/")) {
+    to.erase(0, name.stream.size() + 1);
+  } else if (const auto slash = to.find('/');
+             slash != std::string::npos && config::is_name(to.substr(0, slash))) {
+    return context.fail("a sink stays in its stream: say " + name.stream + "/NEW, or NEW", kUsage);
+  }
+  if (!config::is_name(to)) {
+    return context.fail("\"" + to + "\" is not a name: " + std::string(config::kNameRule), kUsage);
+  }
+  return report_offline(context, context.backend.rename_sink(loaded, name.stream, name.sink, to));
 }
 
 int sink_reset(const SinkOptions& options, const Context& context) {

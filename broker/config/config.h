@@ -100,6 +100,10 @@ struct Sink {
   Reconnect reconnect;
   Replay replay;
 };
+// Of a stream or a sink: [A-Za-z0-9._-]{1,64}, and neither "." nor "..", as names become parts of
+// file names and of URLs.
+bool is_name(std::string_view text);
+inline constexpr std::string_view kNameRule = "1 to 64 of A-Z a-z 0-9 . _ -";
 // "file", "tcp" or "spillway".
 std::string_view type_of(const Sink& sink);
 // What makes a destination this one and no other (type and address, not framing or limits): stored

@@ -8,8 +8,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kMaxName = 64;
-
 const std::vector<std::string> kTypes = {"file", "tcp", "spillway"};
 constexpr std::array<std::string_view, 5> kLaterTypes = {"kafka", "postgres", "http", "redis",
                                                          "nats"};
@@ -160,12 +158,8 @@ void read_name(Section& section, std::string& out) {
     if (!section.has("name")) section.error("name", "required");
     return;
   }
-  const bool letters = std::ranges::all_of(out, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  });
-  if (out.empty() || out.size() > kMaxName || !letters || out == "." || out == "..") {
-    section.error("name", "\"" + out + "\" is not a name: 1 to 64 of A-Z a-z 0-9 . _ -");
+  if (!is_name(out)) {
+    section.error("name", "\"" + out + "\" is not a name: " + std::string(kNameRule));
   }
 }
 

@@ -10,7 +10,7 @@ namespace spillway::config {
 void read_sink(Section& section, const std::filesystem::path& folder,
                const std::string& stream_name, Sink& sink);
 
-// [A-Za-z0-9._-]{1,64}, and neither "." nor "..": names become parts of file names and of URLs.
+// Reports what is_name() refuses.
 void read_name(Section& section, std::string& out);
 // Reports an address that is wrong; `connecting` also refuses port 0.
 bool read_address(Section& section, std::string_view key, const std::filesystem::path& folder,

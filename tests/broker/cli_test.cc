@@ -370,6 +370,30 @@ TEST_F(Cli, sink_forget_and_rename_work_on_a_stopped_broker) {
   EXPECT_EQ(run({"sink", "forget", "blocks/old"}).code, kUsage);
 }
 
+TEST_F(Cli, a_sink_is_renamed_only_to_what_a_configuration_can_call_it) {
+  const auto file = config_file();
+  const auto rename = [&](const std::string& from, const std::string& to) {
+    return run({"sink", "rename", from, to, "--config", file});
+  };
+  EXPECT_EQ(rename("blocks/old", "blocks/new").code, kOk);
+  EXPECT_EQ(broker_.offline.back(), "rename blocks old new");
+  // A name that no configuration has, and that an older version gave.
+  EXPECT_EQ(rename("blocks/../x y", "new").code, kOk);
+  EXPECT_EQ(broker_.offline.back(), "rename blocks ../x y new");
+  EXPECT_EQ(run({"sink", "forget", "blocks/a/b", "--config", file}).code, kOk);
+  EXPECT_EQ(broker_.offline.back(), "forget blocks a/b");
+  broker_.offline.clear();
+  for (const auto* bad : {"../x y", "a b", "blocks/a/b", "blocks/", "..", "blocks/..", ""}) {
+    const auto ran = rename("blocks/old", bad);
+    EXPECT_EQ(ran.code, kUsage) << bad;
+    EXPECT_THAT(ran.err, HasSubstr("is not a name: 1 to 64 of")) << bad;
+  }
+  const auto other = rename("blocks/old", "txs/new");
+  EXPECT_EQ(other.code, kUsage);
+  EXPECT_THAT(other.err, HasSubstr("say blocks/NEW"));
+  EXPECT_THAT(broker_.offline, IsEmpty());
+}
+
 TEST_F(Cli, halt_show_exits_with_3_only_if_something_is_halted) {
   const auto none = run({"halt", "show"});
   EXPECT_EQ(none.code, kOk);

@@ -90,7 +90,9 @@ def a_sink_that_was_removed_is_forgotten_or_renamed_before_the_start(run):
     expect({p["key"] for p in problems} == {"s/old", "s/lost"}, problems)
     expect(broker.launch().process.wait() == USAGE, "it started")
     expect("no longer configured" in broker.log(), broker.log())
-    broker.cli("sink", "rename", "s/old", "new")
+    for name in ("../x y", "other/new"):
+        broker.cli("sink", "rename", "s/old", name, code=USAGE)
+    broker.cli("sink", "rename", "s/old", "s/new")
     broker.cli("sink", "forget", "s/lost", code=FAILED)
     broker.cli("sink", "forget", "s/lost", "--accept-drop")
     broker.cli("validate")
