@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "broker/config/check.h"
 #include "broker/descriptors.h"
 #include "broker/foreign.h"
 #include "broker/log/log.h"
@@ -92,6 +93,7 @@ std::optional<Error> Broker::start() {
     exit_code_ = 1;
     return error;
   }
+  if (auto error = check_sockets()) return error;
   if (auto error = make_streams()) return error;
   exit_code_ = 1;
   if (auto error = open_admin()) return error;
@@ -148,6 +150,23 @@ std::optional<Error> Broker::open_journal() {
   auto opened = journal::Journal::open(std::move(options), std::move(events));
   if (!opened) return opened.error();
   journal_ = std::move(*opened);
+  return std::nullopt;
+}
+
+// Before anything is done that ends with a listener that cannot be opened.
+std::optional<Error> Broker::check_sockets() const {
+  const auto check = [](const std::string& key, const config::Address& address) {
+    const bool is_unix = address.kind == config::Address::Kind::unix_socket;
+    const auto missing = is_unix ? config::missing_folder(address.path) : std::nullopt;
+    return missing ? std::optional(
+                         Error{key + ": " + to_string(address) + " cannot be made, " + *missing})
+                   : std::nullopt;
+  };
+  if (auto error = check("admin.listen", config_.admin.listen)) return error;
+  for (std::size_t i = 0; i < config_.ingress.size(); ++i) {
+    auto error = check("ingress[" + std::to_string(i) + "].listen", config_.ingress[i].listen);
+    if (error) return error;
+  }
   return std::nullopt;
 }
 

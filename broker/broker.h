@@ -62,6 +62,7 @@ class Broker {
 
   // broker.cc
   std::optional<Error> open_journal();
+  std::optional<Error> check_sockets() const;
   std::optional<Error> make_streams();
   Result<Plan> plan(const config::Stream& stream, const recovery::StreamPolicy& policy);
   std::optional<Error> open_admin();

@@ -124,6 +124,9 @@ class Checker {
       std::error_code error;
       if (fs::exists(path, error) && !fs::is_socket(path, error)) {
         problem(key, path.string() + " exists and is not a socket");
+      } else if (const auto missing = missing_folder(path);
+                 missing && path.parent_path() != config_.data_dir) {  // that one the journal makes
+        problem(key, path.string() + " cannot be made, " + *missing);
       } else {
         folder(key, path.parent_path());
       }
@@ -189,6 +192,9 @@ class Checker {
       std::error_code error;
       if (fs::exists(file->path, error) && !fs::is_regular_file(file->path, error)) {
         problem(key + ".path", file->path.string() + " exists and is not a file");
+      } else if (const auto missing = missing_folder(file->path)) {
+        warning(key + ".path", file->path.string() + " cannot be made, " + *missing +
+                                   " (until then the sink is away)");
       } else if (folder(key + ".path", file->path.parent_path()) && fs::exists(file->path, error) &&
                  ::access(file->path.c_str(), R_OK | W_OK) != 0) {
         problem(key + ".path", file->path.string() + " cannot be written: " + errno_text());
@@ -211,6 +217,13 @@ class Checker {
 };
 
 }  // namespace
+
+std::optional<std::string> missing_folder(const fs::path& file) {
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  std::error_code error;
+  if (fs::exists(folder, error) || error) return std::nullopt;
+  return "its folder " + folder.string() + " does not exist: mkdir -p " + folder.string();
+}
 
 Environment check_environment(const Config& config) { return Checker(config).run(); }
 

@@ -13,6 +13,7 @@
 
 #include "base/crc32c.h"
 #include "base/invariant.h"
+#include "broker/config/check.h"
 
 namespace spillway::broker {
 
@@ -56,6 +57,9 @@ FileWriter::Opened FileWriter::open() {
 }
 
 std::optional<Failure> FileWriter::open_files() {
+  if (const auto missing = config::missing_folder(path_)) {
+    return Failure{LossCause::connect_failed, "cannot open " + path_.string() + ", " + *missing};
+  }
   if (auto failure = positions_.open()) {
     return failure;
   }

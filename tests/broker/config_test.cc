@@ -725,6 +725,26 @@ TEST_F(CheckEnvironment, finds_folders_that_cannot_be_used) {
   EXPECT_THAT(keys(found.problems), ElementsAre("data_dir", "stream[0].sink[0].path"));
 }
 
+TEST_F(CheckEnvironment, finds_folders_that_nobody_makes_and_says_how) {
+  auto lacking = config();
+  const auto missing = folder_.path() / "no" / "such";
+  std::get<FileSink>(lacking.streams[0].sinks[0].destination).path = missing / "out";
+  lacking.ingress[0].listen = *parse_address("unix://" + (missing / "s").string());
+  lacking.admin.listen = *parse_address("unix://" + (missing / "a").string());
+  const auto found = check_environment(lacking);
+  EXPECT_THAT(keys(found.problems), ElementsAre("admin.listen", "ingress[0].listen"));
+  EXPECT_THAT(keys(found.warnings), ElementsAre("stream[0].sink[0].path"));  // as if it were away
+  for (const auto& told : {found.problems[0], found.problems[1], found.warnings[0]}) {
+    EXPECT_THAT(told.message, HasSubstr("mkdir -p " + missing.string()));
+  }
+  std::filesystem::create_directories(missing);
+  const auto made = check_environment(lacking);
+  EXPECT_TRUE(made.problems.empty());
+  EXPECT_TRUE(made.warnings.empty());
+  lacking.ingress[0].listen = *parse_address("unix://" + (lacking.data_dir / "s").string());
+  EXPECT_TRUE(check_environment(lacking).problems.empty());  // a start makes data_dir
+}
+
 TEST_F(CheckEnvironment, compares_the_limits_with_the_disk) {
   auto greedy = config();
   greedy.journal.max_disk_bytes = std::uint64_t{1} << 59;

@@ -86,6 +86,29 @@ def a_configuration_named_from_its_own_folder_means_the_same_destinations(run):
     same(run.folder / "kept", more)
 
 
+def folders_that_nobody_makes_are_named_before_and_at_the_start(run):
+    published = run.records("records", 100)
+    there, gone = run.folder / "there", run.folder / "gone"
+    broker = run.broker("broker", "")
+    broker.unix = f"unix://{there}/broker.sock"
+    broker.configure(stream(file_sink("f", gone / "kept")))
+    errors = broker.cli("validate", code=USAGE)["errors"]
+    expect([e["key"] for e in errors] == ["ingress[1].listen"] and
+           f"mkdir -p {there}" in errors[0]["message"], errors)
+    expect(broker.launch().process.wait() == USAGE, "it started")
+    broker.wait_log("cannot start", "ingress[1].listen", f"mkdir -p {there}")
+    there.mkdir()
+    answer = broker.cli("validate")
+    warnings = [w for w in answer["warnings"] if w["key"] == "stream[0].sink[0].path"]
+    expect(len(warnings) == 1 and f"mkdir -p {gone}" in warnings[0]["message"], answer)
+    broker.start()
+    broker.wait_log("sink cannot be reached", f"mkdir -p {gone}")
+    run.publish(broker.unix, published).result()
+    gone.mkdir()  # what was away is back
+    broker.wait_drained("f")
+    same(gone / "kept", published)
+
+
 def wrong_usage_ends_with_2_and_a_broker_that_is_not_there_with_1(run):
     def code(*command):
         return subprocess.run([BIN / "spillway", *command], capture_output=True,
