@@ -137,6 +137,11 @@ Result<std::string> done(std::string what) {
   return {boost::system::in_place_value, std::move(what)};
 }
 
+std::string let_go_text(std::uint64_t count) {
+  if (count == 0) return "";
+  return "; " + std::to_string(count) + (count == 1 ? " record was" : " records were") + " let go";
+}
+
 Error no_such_sink(const std::string& stream, const std::string& sink) {
   return Error{"the journal knows no sink " + sink + " of stream " + stream};
 }
@@ -216,8 +221,7 @@ Result<std::string> forget_sink(const config::Config& config, const std::string&
   const std::uint64_t count = (*edit)->let_go(*stored, end, "the sink was forgotten");
   std::erase_if((*edit)->state.sinks, [&](const SinkState& s) { return s.name == sink; });
   if (const auto error = (*edit)->commit()) return *error;
-  return done("sink " + sink + " of stream " + stream + " is forgotten; " + std::to_string(count) +
-              " records were let go");
+  return done("sink " + sink + " of stream " + stream + " is forgotten" + let_go_text(count));
 }
 
 Result<std::string> rename_sink(const config::Config& config, const std::string& stream,
@@ -244,8 +248,7 @@ Result<std::string> rename_sink(const config::Config& config, const std::string&
   });
   if (failed) return *failed;
   if (const auto error = (*edit)->commit(std::move(commit))) return *error;
-  return done("sink " + sink + " of stream " + stream + " is now " + new_name +
-              "; 0 records were let go");
+  return done("sink " + sink + " of stream " + stream + " is now " + new_name);
 }
 
 Result<std::string> reset_sink(const config::Config& config, const std::string& stream,
@@ -289,8 +292,8 @@ Result<std::string> reset_sink(const config::Config& config, const std::string& 
   *stored = std::move(fresh);
   if (const auto error = (*edit)->commit()) return *error;
   return done("sink " + sink + " of stream " + stream + " goes on after " +
-              to_string(recovery::EpochTable(state.epochs).position_of(target)) + "; " +
-              std::to_string(count) + " records were let go");
+              to_string(recovery::EpochTable(state.epochs).position_of(target)) +
+              let_go_text(count));
 }
 
 Result<std::string> purge_dead_letters(const config::Config& config, const std::string& stream,

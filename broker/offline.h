@@ -32,8 +32,9 @@ struct StreamHalt {
 // The latches as they are stored, one for each stream of the configuration. Reads only.
 Result<std::vector<StreamHalt>> read_halts(const config::Config& config);
 
-// Each returns a sentence that says what was done, with the number of records that were let go and
-// are now in the ledger. Letting records go that the sink has not taken needs `accept_drop`.
+// Each returns a sentence that says what was done, with the number of records, if any, that were
+// let go and are now in the ledger. Letting records go that the sink has not taken needs
+// `accept_drop`.
 Result<std::string> forget_sink(const config::Config& config, const std::string& stream,
                                 const std::string& sink, bool accept_drop);
 Result<std::string> rename_sink(const config::Config& config, const std::string& stream,

@@ -42,6 +42,14 @@ struct Parsed {
   std::function<int(const Context&)> action;
 };
 
+// CLI11 reads "-5" into an unsigned number, as a very large one.
+CLI::Validator not_negative() {
+  return {[](const std::string& text) {
+            return text.starts_with('-') ? "\"" + text + "\" is below 0" : std::string();
+          },
+          ""};
+}
+
 class Builder {
  public:
   Builder(CLI::App& app, Parsed& parsed) : app_(app), parsed_(parsed) {
@@ -211,7 +219,8 @@ class Builder {
         ->add_option("--ledger", status_options.ledger,
                      "Show so many of the newest ledger entries of each stream")
         ->capture_default_str()
-        ->type_name("N");
+        ->type_name("N")
+        ->check(not_negative());
     add_data_dir(status_command, status_options);
     auto& check_options = parsed_.journal_check;
     add_data_dir(
@@ -260,7 +269,8 @@ class Builder {
                 [&ledger](const Context& c) { return journal_ledger(ledger, c); });
     add_stream(ledger_command, ledger.stream)->required();
     ledger_command->add_option("--count", ledger.count, "Only so many of the newest entries")
-        ->type_name("N");
+        ->type_name("N")
+        ->check(not_negative());
     add_data_dir(ledger_command, ledger);
   }
 
@@ -273,7 +283,9 @@ class Builder {
         ->type_name("POSITION");
     command->add_option("--to", out.to, "The last record, as EPOCH/SEQUENCE")
         ->type_name("POSITION");
-    command->add_option("--count", out.count, "At most so many records")->type_name("N");
+    command->add_option("--count", out.count, "At most so many records")
+        ->type_name("N")
+        ->check(not_negative());
     add_framing(command, out.framing);
     add_data_dir(command, out);
   }
@@ -371,7 +383,9 @@ class Builder {
     added->add_flag("--resume", options.resume,
                     "Record i of the input is sequence i of the stream's epoch: what the stream\n"
                     "holds is skipped, so that the command can be killed and run again");
-    added->add_option("--rate", options.rate, "At most so many records a second")->type_name("N");
+    added->add_option("--rate", options.rate, "At most so many records a second")
+        ->type_name("N")
+        ->check(not_negative());
   }
 
   CLI::App& app_;

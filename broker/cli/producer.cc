@@ -1,7 +1,11 @@
 #include "broker/cli/producer.h"
 
+#include <filesystem>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
+#include "broker/cli/text.h"
 #include "broker/config/units.h"
 
 namespace spillway::cli {
@@ -10,6 +14,13 @@ Outcome<client::Options> client_options(const std::string& connect, const std::s
                                         const std::string& token_file) {
   client::Options options;
   options.connect = connect;
+  // The library wants an absolute path; a shell has a folder that relative ones are meant in.
+  if (constexpr std::string_view kUnix = "unix://";
+      connect.starts_with(kUnix) && connect.size() > kUnix.size() && connect[kUnix.size()] != '/') {
+    std::error_code error;
+    const auto path = std::filesystem::absolute(connect.substr(kUnix.size()), error);
+    if (!error) options.connect = std::string(kUnix) + path.lexically_normal().string();
+  }
   options.stream = stream;
   if (!token_file.empty()) {
     const auto tokens = config::read_tokens(token_file);
@@ -23,9 +34,7 @@ client::Events announcements(std::function<void(const std::string&)> say) {
   client::Events events;
   events.on_halt = [say](const std::vector<client::HaltCause>& causes) {
     for (const auto& cause : causes) {
-      say("the stream is halted: " + cause.kind +
-          (cause.sink.empty() ? "" : " of sink " + cause.sink) +
-          (cause.text.empty() ? "" : ": " + cause.text));
+      say("the stream is halted: " + cause_text(cause.kind, cause.sink, cause.text));
     }
   };
   events.on_resume = [say] { say("the stream goes on"); };

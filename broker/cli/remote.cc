@@ -71,7 +71,11 @@ Outcome<std::string> Remote::request(std::string_view method, const std::string&
   auto reply = context_->backend.request(address_, method, target);
   unreachable_ = !reply.has_value();
   if (!reply) {
-    return Failure{"no broker answers at " + to_string(address_) + ": " + reply.error().message};
+    // The client names the address too.
+    const std::string& why = reply.error().message;
+    const std::string where = to_string(address_);
+    return Failure{"no broker answers" +
+                   (why.find(where) == std::string::npos ? " at " + where : "") + ": " + why};
   }
   if (reply->status < 200 || reply->status >= 300) return Failure{error_of(*reply)};
   return {boost::system::in_place_value, std::move(reply->body)};

@@ -134,13 +134,17 @@ std::string seconds_text(double seconds) {
   return config::format_duration(std::chrono::seconds(whole));
 }
 
+std::string cause_text(const std::string& kind, const std::string& sink, const std::string& text) {
+  if (text.starts_with(kind)) return text;
+  return kind + (sink.empty() ? "" : " of sink " + sink) + (text.empty() ? "" : ": " + text);
+}
+
 std::string halt_text(const std::string& stream, const broker::HaltStatus& halt) {
   std::string out;
   if (!halt.active) return out;
   for (const auto& cause : halt.causes) {
     out += "  HALTED since " + utc(cause.since_ms) + " at " + to_string(cause.position) + ": " +
-           cause.kind + (cause.sink.empty() ? "" : " of sink " + cause.sink) +
-           (cause.text.empty() ? "" : ": " + cause.text) + "\n";
+           cause_text(cause.kind, cause.sink, cause.text) + "\n";
   }
   if (halt.causes.empty()) out += "  HALTED\n";
   return out + "  It goes on by itself when that is gone; see: spillway halt clear " + stream +

@@ -19,6 +19,8 @@ std::string seconds_text(double seconds);
 
 std::string status_text(const broker::StatusReport& report);
 std::string sink_table(const broker::StatusReport& report);
+// "max_age of sink k: why", or only the text where it begins with the limit itself.
+std::string cause_text(const std::string& kind, const std::string& sink, const std::string& text);
 // What halts a stream, one line per cause; "" when nothing does.
 std::string halt_text(const std::string& stream, const broker::HaltStatus& halt);
 

@@ -298,10 +298,16 @@ Result<Config> parse(std::string_view text, const std::filesystem::path& filenam
 Result<Config> load(const std::filesystem::path& filename, std::vector<Diagnostic>* diagnostics) {
   std::ifstream in(filename, std::ios::binary);
   std::ostringstream text;
-  const bool opened = in.is_open() && !std::filesystem::is_directory(filename);
-  if (opened) text << in.rdbuf();
-  if (!opened || in.bad()) {
-    const std::string why = errno != 0 ? std::strerror(errno) : "it is not a file";
+  const bool opened = in.is_open();
+  std::string why = opened ? "" : std::strerror(errno);
+  std::error_code ignored;
+  if (opened && std::filesystem::is_directory(filename, ignored)) {
+    why = "it is a directory";
+  } else if (opened) {
+    text << in.rdbuf();
+    if (in.bad()) why = "reading it failed";
+  }
+  if (!why.empty()) {
     std::vector<Diagnostic> found{{filename.string(), 0, 0, "", "cannot be read: " + why}};
     return as_error(found, diagnostics);
   }

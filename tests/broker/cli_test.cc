@@ -55,6 +55,7 @@ struct FakeBroker {
   broker::StatusReport report = cli::report();
   Backend::Reply answer{200, R"({"ok":true})"};
   bool away = false;
+  std::string why = "connection refused";
   std::vector<std::string> asked;
   std::vector<std::string> offline;
   std::string address;
@@ -64,7 +65,7 @@ struct FakeBroker {
     out.request = [this](const config::Address& where, std::string_view method,
                          const std::string& target) -> Result<Backend::Reply> {
       address = to_string(where);
-      if (away) return Error{"connection refused"};
+      if (away) return Error{why};
       asked.push_back(std::string(method) + " " + target);
       if (method == "POST") return answer;
       return Backend::Reply{200, json::serialize(to_json(report))};
@@ -131,14 +132,16 @@ max_bytes = "32MiB"
 };
 
 TEST_F(Cli, wrong_arguments_exit_with_2_and_say_what_is_wrong) {
-  for (const auto& arguments : std::vector<std::vector<std::string>>{{},
-                                                                     {"nonsense"},
-                                                                     {"sink"},
-                                                                     {"status", "--nonsense"},
-                                                                     {"run"},
-                                                                     {"sink", "pause"},
-                                                                     {"publish", "--stream", "s"},
-                                                                     {"journal", "cat"}}) {
+  for (const auto& arguments : std::vector<std::vector<std::string>>{
+           {},
+           {"nonsense"},
+           {"sink"},
+           {"status", "--nonsense"},
+           {"run"},
+           {"sink", "pause"},
+           {"publish", "--stream", "s"},
+           {"publish", "--connect", "tcp://h:1", "--stream", "s", "--rate", "-5"},
+           {"journal", "cat"}}) {
     const auto ran = run(arguments);
     EXPECT_EQ(ran.code, kUsage);
     EXPECT_THAT(ran.err, Not(IsEmpty()));
@@ -259,6 +262,9 @@ TEST_F(Cli, a_broker_that_does_not_answer_is_a_failure) {
   const auto ran = run({"status", "--admin", "127.0.0.1:5"});
   EXPECT_EQ(ran.code, kFailed);
   EXPECT_THAT(ran.err, HasSubstr("no broker answers at tcp://127.0.0.1:5: connection refused"));
+  broker_.why = "cannot reach a broker at tcp://127.0.0.1:5: connection refused";
+  EXPECT_EQ(run({"status", "--admin", "127.0.0.1:5"}).err,
+            "spillway: no broker answers: " + broker_.why + "\n");
   const auto object = parsed(run({"status", "--json"}).out);
   EXPECT_FALSE(object.at("ok").as_bool());
   EXPECT_THAT(std::string(object.at("error").as_string()), HasSubstr("connection refused"));
@@ -444,6 +450,14 @@ TEST_F(Cli, halt_clear_finds_the_one_halted_stream_and_exits_with_3_if_it_stays_
   EXPECT_EQ(run({"halt", "clear"}).code, kFailed);
   halt(broker_.report.streams[0]);
   EXPECT_EQ(run({"halt", "clear"}).code, kUsage);
+}
+
+TEST(Text, a_cause_says_its_limit_once) {
+  EXPECT_EQ(cause_text("max_records", "t", "max_records = 1000 of sink t"),
+            "max_records = 1000 of sink t");
+  EXPECT_EQ(cause_text("disk_bound", "", "max_disk_bytes is used up"),
+            "disk_bound: max_disk_bytes is used up");
+  EXPECT_EQ(cause_text("max_age", "t", ""), "max_age of sink t");
 }
 
 TEST(Text, columns_are_aligned) {

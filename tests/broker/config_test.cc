@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -452,6 +453,10 @@ TEST(Config, a_file_that_is_not_there_is_an_error) {
   const auto config = load("/nonexistent/spillway.toml");
   ASSERT_FALSE(config);
   EXPECT_THAT(config.error().message, HasSubstr("No such file"));
+  const Folder folder;
+  const auto directory = load(folder.path());
+  ASSERT_FALSE(directory);
+  EXPECT_THAT(directory.error().message, EndsWith("cannot be read: it is a directory"));
 }
 
 TEST(Config, a_single_bracket_where_an_array_is_meant_is_explained) {

@@ -76,7 +76,7 @@ def a_configuration_named_from_its_own_folder_means_the_same_destinations(run):
     absolute, broker.config = broker.config, Path(broker.config.name)
     broker.cli("validate")
     broker.start()
-    run.publish(f"unix://{run.folder}/broker.sock", published, "--resume").result()
+    run.publish("unix://broker.sock", published, "--resume").result()  # from the same folder
     broker.wait_drained("f")
     broker.stop()
     broker.config = absolute

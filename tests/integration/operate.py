@@ -92,7 +92,8 @@ def a_sink_that_was_removed_is_forgotten_or_renamed_before_the_start(run):
     expect("no longer configured" in broker.log(), broker.log())
     for name in ("../x y", "other/new"):
         broker.cli("sink", "rename", "s/old", name, code=USAGE)
-    broker.cli("sink", "rename", "s/old", "s/new")
+    renamed = broker.cli("sink", "rename", "s/old", "s/new")["message"]
+    expect(renamed == "sink old of stream s is now new", renamed)
     broker.cli("sink", "forget", "s/lost", code=FAILED)
     broker.cli("sink", "forget", "s/lost", "--accept-drop")
     broker.cli("validate")
