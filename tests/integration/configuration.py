@@ -109,6 +109,20 @@ def folders_that_nobody_makes_are_named_before_and_at_the_start(run):
     same(gone / "kept", published)
 
 
+def a_socket_has_the_mode_that_is_configured(run):
+    sockets = {name: run.folder / name for name in ("admin", "in")}
+    config = run.folder / "modes.toml"
+    config.write_text(GOOD.replace('"127.0.0.1:0"', f'"unix://{sockets["admin"]}"\nmode = "0600"')
+                      .replace('"tcp://127.0.0.1:0"', f'"unix://{sockets["in"]}"\nmode = "0622"'))
+    harness.Process(run, "broker", [BIN / "spillway", "run", "--config", config])
+    harness.wait_for("both listen", lambda: all(path.exists() for path in sockets.values()))
+    published = run.records("records", 10)
+    run.publish(f"unix://{sockets['in']}", published).result()
+    modes = {name: oct(path.stat().st_mode & 0o777) for name, path in sockets.items()}
+    expect(modes == {"admin": "0o600", "in": "0o622"}, modes)
+    run.cli("status", "--config", config)
+
+
 def wrong_usage_ends_with_2_and_a_broker_that_is_not_there_with_1(run):
     def code(*command):
         return subprocess.run([BIN / "spillway", *command], capture_output=True,

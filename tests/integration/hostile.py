@@ -5,7 +5,7 @@ import socket
 import struct
 
 import harness
-from harness import FAILED, ROOT, expect, file_sink, stream
+from harness import FAILED, HALTED, ROOT, expect, file_sink, stream
 from verify import same
 
 spec = importlib.util.spec_from_file_location("example", ROOT / "examples/python/publish.py")
@@ -143,6 +143,38 @@ def a_hello_left_behind_does_not_fence_the_connection_after_it(run):
     after.send(example.batch(welcome[4], 1, [example.record(welcome[4], 1, b"one")]))
     kind, _ = after.connection.receive()
     expect(kind == 4, f"no Ack but {kind}")
+
+
+def a_producer_that_no_longer_has_records_halts_until_its_operator_accepts_the_gap(run):
+    run.expects_losses = True
+    broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"), name="bad")).start()
+    before = Client(broker)
+    epoch = before.welcomed()[4]
+    before.send(example.batch(epoch, 1, [example.record(epoch, n, b"%d" % n) for n in (1, 2, 3)]))
+    broker.wait_sink("has three", "f", lambda s: s["acked"] == f"{epoch}/3", "bad")
+    before.connection.socket.close()
+    after = Client(broker)
+    oldest = example.field(1, epoch) + example.field(2, 6)
+    after.send(example.frame(1, example.field(1, 1) + example.field(2, 1) +
+                             example.field(4, "bad") + example.field(8, oldest) +
+                             example.field(9, 1)))
+    causes = broker.wait_halt("bad")["halt"]["causes"]
+    expect([c["kind"] for c in causes] == ["gap"] and f"{epoch}/4 to {epoch}/5" in
+           causes[0]["text"], causes)
+    broker.wait_log("error stream halted", "cause=gap")
+    answer = broker.cli("halt", "clear", "bad", code=HALTED)
+    expect("--accept-loss" in answer["message"], answer)
+    broker.cli("halt", "clear", "bad", "--accept-loss")
+    frames = [after.connection.receive()]
+    while frames[-1][0] != 7:  # until Resume
+        frames.append(after.connection.receive())
+    expect(example.position(frames[-1][1][1]) == (epoch, 5), f"it goes on after {frames[-1]}")
+    after.send(example.batch(epoch, 6, [example.record(epoch, 6, b"6")]))
+    broker.wait_sink("has the last", "f", lambda s: s["acked"] == f"{epoch}/6", "bad")
+    expect((run.folder / "kept").read_bytes() == b"1\n2\n3\n6\n", "other records")
+    ledger = broker.cli("journal", "status")["streams"][0]["ledger"]
+    expect([(e["reason"], e["first"], e["last"]) for e in ledger] ==
+           [("gap", f"{epoch}/4", f"{epoch}/5")], ledger)
 
 
 def a_producer_with_the_wrong_token_or_stream_is_told_and_gives_up(run):

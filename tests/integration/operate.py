@@ -122,6 +122,24 @@ def another_destination_under_the_same_name_needs_a_reset(run):
     delivered(receiver.path, published)
 
 
+def with_journal_always_records_are_journaled_while_their_sink_is_live(run):
+    first, published = run.records("first", 1), run.records("records", RECORDS)
+    broker = run.broker("broker", "".join(
+        stream(file_sink("f", run.folder / f"kept-{mode}"), name=mode, more=f'journal = "{mode}"')
+        for mode in ("always", "on_failure"))).start()
+    written = 'spillway_durable_sequence{stream="%s"}'
+    for mode in ("always", "on_failure"):
+        run.publish(broker.address, first, stream=mode).result()
+        broker.wait_drained("f", mode)  # live, so that nothing else needs the journal
+        run.publish(broker.address, published, "--resume", stream=mode).result()
+        broker.wait_drained("f", mode)
+        same(run.folder / f"kept-{mode}", published)
+    metrics = broker.metrics()
+    expect(metrics[written % "always"] == RECORDS, "it is not in the journal")
+    expect(metrics['spillway_coverage_open{stream="always"}'] == 1, "the journal is not open")
+    expect(metrics[written % "on_failure"] == 0, "a live sink is journaled for")
+
+
 def a_record_that_cannot_be_framed_parks_the_sink_or_becomes_a_dead_letter(run):
     run.expects_losses = True
     published = run.folder / "records"
