@@ -79,7 +79,8 @@ void Stream::read_backlog(std::shared_ptr<Starting> starting) {
 
 void Stream::take_backlog(const std::shared_ptr<Starting>& starting, Offset offset,
                           const journal::ReadResult& result) {
-  if (!result.ok && result.retryable) {
+  // A journal that is only read, for it is damaged, is not reopened: nothing is worth waiting for.
+  if (!result.ok && result.retryable && journal_writable_) {
     starting->retry.expires_after(kReadRetry);
     starting->retry.async_wait([self = shared_from_this(), starting](boost::system::error_code) {
       self->read_backlog(starting);

@@ -18,6 +18,13 @@ constexpr std::uint64_t kMostReadAhead = std::uint64_t{2} << 20;
 rocksdb::Slice slice(const Key& key) { return {key.data(), key.size()}; }
 Offset offset_at(const rocksdb::Iterator& it) { return offset_of(it.key().ToStringView()); }
 
+// What asking again does not mend: bytes that are not as they were written, or a file that is not
+// there. When its folder is not either, that may be a mount that comes back.
+bool is_damage(const rocksdb::DB& db, const rocksdb::Status& status) {
+  return status.IsCorruption() ||
+         (status.IsPathNotFound() && db.GetEnv()->FileExists(db.GetName()).ok());
+}
+
 rocksdb::ReadOptions point_options() {
   rocksdb::ReadOptions options;
   options.fill_cache = false;
@@ -116,8 +123,9 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
     if (!it->Valid()) {
       if (it->status().ok()) {
         result.lost = {expected, through};
-      } else if (it->status().IsCorruption()) {
+      } else if (is_damage(db, it->status())) {
         result.lost = {expected, next_key(db, family, expected, end) - 1};
+        result.error = it->status().ToString();
       } else {
         result.retryable = true;
         result.error = it->status().ToString();

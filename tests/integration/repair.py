@@ -1,9 +1,11 @@
 """A journal that is damaged on the disk: the broker says so and halts, check says what is lost,
 repair saves the rest, and sinks get all of that in order (G10, G11)."""
+import hashlib
 import os
+import shutil
 
 import harness
-from harness import FAILED, USAGE, expect, file_sink, sequence, stream, tcp_sink
+from harness import FAILED, OK, USAGE, expect, file_sink, sequence, stream, tcp_sink
 from verify import delivered, same
 
 RECORDS = 30_000
@@ -41,15 +43,37 @@ def numbers_in(ranges):
     return {n for first, last in ranges for n in range(first, last + 1)}
 
 
+def lost_of(report):
+    return [(sequence(r["first"]), sequence(r["last"])) for r in report["streams"][0]["lost"]]
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)):
+            hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "folder"
+            for p in folder.rglob("*")}
+
+
+def unchanged(broker, *command, code):
+    """What it says, for it must not change a byte."""
+    before = contents(broker.data_dir)
+    said = broker.cli(*command, code=code)
+    after = contents(broker.data_dir)
+    changed = [p for p in before.keys() | after.keys() if before.get(p) != after.get(p)]
+    expect(not changed, f"{command} changed {changed}")
+    return said
+
+
+def checked(broker):
+    report = unchanged(broker, "journal", "check", code=FAILED)
+    expect(report["findings"], report)
+    return report
+
+
 def repaired(run, published, receiver, broker):
     """Checks, repairs, starts; the sink must get all but what check said is lost."""
-    report = broker.cli("journal", "check", code=FAILED)
-    expect(report["findings"], report)
-    lost = [(sequence(r["first"]), sequence(r["last"])) for r in report["streams"][0]["lost"]]
-    before = sorted(p for p in broker.data_dir.rglob("*"))
-    plan = broker.cli("journal", "repair")
+    lost = lost_of(checked(broker))
+    plan = unchanged(broker, "journal", "repair", code=OK)
     expect(plan["steps"] and not plan["applied"], plan)
-    expect(sorted(p for p in broker.data_dir.rglob("*")) == before, "the plan changed something")
     done = broker.cli("journal", "repair", "--apply")
     expect(done["applied"] and os.path.isdir(done["kept"]), done)
     expect(broker.cli("journal", "check")["findings"] == [], "it is damaged after the repair")
@@ -81,8 +105,7 @@ def a_broker_that_meets_a_flipped_bit_delivers_the_rest_and_says_what_is_lost(ru
     published, receiver, broker = outage(run)
     table = files(broker, ".sst")[0]
     flip(table, table.stat().st_size // 2)
-    report = broker.cli("journal", "check", code=FAILED)
-    lost = [(sequence(r["first"]), sequence(r["last"])) for r in report["streams"][0]["lost"]]
+    lost = lost_of(checked(broker))
     receiver.start()
     broker.start()
     broker.wait_drained("t")
@@ -117,6 +140,39 @@ def a_missing_table_costs_its_records(run):
     expect(len(lost) == 1, lost)
 
 
+def a_broker_that_misses_a_table_halts_and_delivers_what_comes_before_it(run):
+    """The one that a sink needs first, and one later on: a start without a repair serves, names it,
+    and does not wait for it to come back."""
+    published, receiver, broker = outage(run)
+    sound = run.folder / "sound"
+    shutil.copytree(broker.data_dir, sound)
+    large = sorted(p.name for p in files(broker, ".sst") if p.stat().st_size > 1 << 20)
+    expect(len(large) > 3, large)
+    for name in (large[0], large[len(large) // 2]):
+        shutil.rmtree(broker.data_dir)
+        shutil.copytree(sound, broker.data_dir)
+        (broker.data_dir / "journal" / name).unlink()
+        report = checked(broker)
+        lost = lost_of(report)
+        expect(len(lost) == 1 and (lost[0][0] == 1) == (name == large[0]), (name, lost))
+        receiver = run.receiver(receiver.port, f"taken.{name}")
+        receiver.start()
+        broker.start()
+        causes = broker.wait_halt()["halt"]["causes"]
+        expect([c["kind"] for c in causes] == ["journal_damaged"], causes)
+        expect(name.split(".")[0] in causes[0]["text"], causes)
+        broker.wait_log("journal is damaged", "sink=t", f"/{lost[0][0]} last=", f"/{lost[0][1]} ")
+        broker.wait_sink("has what comes before", "t",
+                         lambda s: sequence(s["acked"]) == lost[0][0] - 1)
+        refused = broker.cli("halt", "clear", "s", "--accept-loss", code=FAILED)
+        expect("journal repair" in refused["error"], refused)
+        broker.stop()
+        receiver.stop()
+        expect(repaired(run, published, receiver, broker) == lost, "the start lost more")
+        broker.stop()
+        receiver.stop()
+
+
 def a_missing_manifest_costs_nothing(run):
     published, receiver, broker = outage(run)
     next((broker.data_dir / "journal").glob("MANIFEST*")).unlink()
@@ -132,7 +188,7 @@ def a_stream_that_is_no_longer_configured_is_exported_and_forgotten_before_the_s
     expect("--forget-stream" in problems[0]["message"], problems)
     expect(broker.launch().process.wait() == USAGE, "it started")
     expect("5000 records of it wait" in broker.log(), broker.log())
-    found = broker.cli("journal", "check", code=FAILED)["findings"]
+    found = checked(broker)["findings"]
     expect([f["kind"] for f in found] == ["foreign"], found)
     broker.cli("journal", "export", "--stream", "s", "--output", run.folder / "exported")
     same(run.folder / "exported", published)

@@ -302,6 +302,66 @@ TEST(Open, DeliversTheIntactPartOfAStoreWithABrokenTableAndRefusesCommits) {
   EXPECT_EQ(log.downs(), 0);
 }
 
+// Whichever it is: the first that is read, one in the middle, the last of all.
+TEST(Open, DeliversTheIntactPartOfAStoreThatMissesATable) {
+  for (const std::size_t which : {0, 1, 2}) {
+    TempDir dir;
+    fill(dir.path(), 40, 1 << 20);
+    { const auto journal = open_journal(options_in(dir.path())); }  // all of it is in tables now
+    std::vector<fs::path> large;
+    for (const auto& table : store_files(dir.path(), ".sst")) {
+      if (fs::file_size(table) > (1 << 20)) large.push_back(table);
+    }
+    ASSERT_GT(large.size(), 2u);
+    fs::remove(which == 2 ? large.back() : large[which]);
+    const auto journal = open_journal(options_in(dir.path()));
+    EXPECT_TRUE(find(journal->recovered(), "s").damage);
+    EXPECT_FALSE(find(journal->recovered(), "s").writable);
+    EXPECT_EQ(find(journal->recovered(), "s").end, 40u);
+    Offset next = 1;
+    std::size_t intact = 0;
+    std::size_t holes = 0;
+    while (next <= 40) {
+      const ReadResult result = read(*journal, next);
+      ASSERT_TRUE(result.ok) << which << ": " << result.error;
+      ASSERT_TRUE(result.lost || !result.blocks.empty());
+      intact += result.blocks.size();
+      if (!result.blocks.empty()) next = result.blocks.back()->last() + 1;
+      if (!result.lost) continue;
+      EXPECT_EQ(result.lost->first, next);
+      next = result.lost->second + 1;
+      ++holes;
+    }
+    EXPECT_EQ(holes, 1u) << which;
+    EXPECT_GT(intact, 0u) << which;
+    EXPECT_LT(intact, 40u) << which;
+  }
+}
+
+// A mount that is gone takes all files, and brings them back.
+TEST(Open, GivesNothingUpWhenTheFolderOfTheStoreIsAwayAndNotATable) {
+  TempDir dir;
+  fill(dir.path(), 40, 1 << 20);
+  { const auto journal = open_journal(options_in(dir.path())); }
+  fs::path first;
+  for (const auto& table : store_files(dir.path(), ".sst")) {
+    if (first.empty() && fs::file_size(table) > (1 << 20)) first = table;
+  }
+  fs::rename(first, dir.path() / "kept");
+  const auto journal = open_journal(options_in(dir.path()));
+  fs::rename(dir.path() / "journal", dir.path() / "away");
+  const ReadResult result = read(*journal, 1);
+  EXPECT_FALSE(result.ok);
+  EXPECT_TRUE(result.retryable);
+  EXPECT_FALSE(result.lost);
+  fs::rename(dir.path() / "away", dir.path() / "journal");
+  fs::rename(dir.path() / "kept", first);
+  const ReadResult again = read(*journal, 1);
+  ASSERT_TRUE(again.ok) << again.error;
+  EXPECT_FALSE(again.lost);
+  EXPECT_EQ(again.blocks.back()->last(), 40u);
+}
+
 TEST(Open, NeverTakesAStoreWithoutItsCurrentFileForAnEmptyOne) {
   TempDir dir;
   fill(dir.path(), 20, 1 << 20);
