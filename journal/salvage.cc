@@ -66,6 +66,7 @@ class FileSalvage final : public Salvage {
   void read_table(const fs::path& path);
   void read_wal();
   void take_meta_of_wal();
+  void ask_the_start();
   void gather_streams();
   void add_meta(std::map<std::string, SalvagedStream>& streams);
   void add_dead_letters(std::map<std::string, SalvagedStream>& streams);
@@ -110,7 +111,20 @@ std::optional<Error> FileSalvage::open() {
     return std::nullopt;
   }
   gather_streams();
+  ask_the_start();
   return std::nullopt;
+}
+
+// What a start would not open for writing is damage, also where each file by itself looks as after
+// a crash: or there would be a halt that no repair ends.
+void FileSalvage::ask_the_start() {
+  if (!damage_.empty()) return;
+  Options options;
+  options.data_dir = layout_.root;
+  StoreContext context(options);
+  const StartCheck found = check_before_start(context);
+  if (found.error) damaged("journal", "cannot be opened by a start: " + found.error->message);
+  if (found.damage) damaged("journal", "would only be read by a start: " + *found.damage);
 }
 
 void FileSalvage::look_at_manifest() {

@@ -13,6 +13,7 @@
 
 #include "journal/format.h"
 #include "journal/log_scan.h"
+#include "journal/manifest.h"
 #include "journal/table_scan.h"
 #include "journal/wal_contents.h"
 
@@ -108,19 +109,22 @@ class Orphans {
   std::map<std::string, Newest> newest_;  // by column family
 };
 
-// A MANIFEST that ends in the middle of a record: cut off by a crash, or a record that was whole.
+// A MANIFEST that ends in the middle of a record was cut off by a crash, or the record was whole;
+// one that ends behind a record may have had more.
 std::optional<std::string> check_tables(StoreContext& context, const std::vector<Writes>& wal,
                                         const fs::path& manifest, const LogScan& scan) {
   Store::Failure failure;
   const auto store = Store::open(context, Store::Mode::read, failure);
-  // A store that is being made has no tables before it can be read.
+  // A store that is being made has no tables before it can be read. Of a MANIFEST without damage,
+  // opening it for writing says why it cannot be read, and deletes nothing either.
+  if (!store && !scan.damaged_at) return std::nullopt;
   std::optional<Orphans> orphans;
   if (store) orphans.emplace(*store, wal);
   for (const fs::path& path : files_of(context.layout, ".sst")) {
     std::string ignored;
     if (orphans ? !orphans->is_needed(path) : Table::open(path, ignored) == nullptr) continue;
-    return damage_text(manifest, scan) + ", so it does not list " + path.filename().string() +
-           ", which holds what nothing else does";
+    return (scan.damaged_at ? damage_text(manifest, scan) + ", so it" : manifest.string()) +
+           " does not list " + path.filename().string() + ", which holds what nothing else does";
   }
   return std::nullopt;
 }
@@ -157,11 +161,21 @@ StartCheck check_before_start(StoreContext& context) {
   std::error_code ignored;
   // What does not lead to a MANIFEST does not open.
   if (!manifest || !fs::exists(*manifest, ignored)) return {};
-  const LogScan scan = scan_log(*manifest, {});
+  std::set<std::uint64_t> named;  // every table that was ever listed
+  bool all_known = true;
+  const LogScan scan = scan_log(
+      *manifest, [&](const std::string& record, bool) { all_known &= take_tables(record, named); });
   if (!scan.error.empty()) return failed(*manifest, scan);
-  if (!scan.damaged_at) return {};
-  if (scan.intact_after_damage || scan.records == 0) {
+  if (scan.damaged_at && (scan.intact_after_damage || scan.records == 0)) {
     return {std::nullopt, damage_text(*manifest, scan)};
+  }
+  const auto is_named = [&named](const fs::path& path) {
+    const auto number = file_number(path);
+    return number && named.contains(*number);
+  };
+  if (!scan.damaged_at && all_known &&
+      std::ranges::all_of(files_of(context.layout, ".sst"), is_named)) {
+    return {};
   }
   return {std::nullopt, check_tables(context, wal, *manifest, scan)};
 }

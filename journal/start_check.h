@@ -13,7 +13,8 @@ struct StartCheck {
   std::optional<Error> error;         // a file cannot be read: trying again may help
   std::optional<std::string> damage;  // why the store must not be opened for writing
 };
-// Reads the WAL and the MANIFEST, and tables only if the MANIFEST has no proper end.
+// Reads the WAL and the MANIFEST, and tables only if the MANIFEST has no proper end, or there is
+// one that it never listed.
 StartCheck check_before_start(StoreContext& context);
 
 // The MANIFEST that CURRENT names; nothing when CURRENT is missing or names none.

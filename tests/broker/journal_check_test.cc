@@ -372,6 +372,65 @@ TEST_F(JournalHealth, a_flipped_bit_in_the_manifest_costs_nothing) {
   EXPECT_EQ(lost(report), 0u);
 }
 
+// Between its records, and in the middle of each.
+std::vector<std::uintmax_t> cuts_of(const fs::path& manifest) {
+  constexpr std::uintmax_t kHeader = 7;
+  std::ifstream file(manifest, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_LT(bytes.size(), 32u << 10) << "more than one block of the file";
+  std::vector<std::uintmax_t> cuts;
+  for (std::uintmax_t at = 0; at + kHeader <= bytes.size();) {
+    std::uint16_t length = 0;
+    std::memcpy(&length, bytes.data() + at + 4, sizeof length);
+    if (at > 0) cuts.push_back(at);
+    cuts.push_back(at + (kHeader + length) / 2);
+    at += kHeader + length;
+  }
+  return cuts;
+}
+
+// What a start objects to, check finds, and after the repair neither does. RocksDB takes the rest
+// for all there is, and deletes the tables that it names no more.
+TEST_F(JournalHealth, a_manifest_that_is_cut_off_anywhere_is_found_and_costs_nothing) {
+  constexpr Offset kFew = kBlocksOfATable + 4;
+  fill(kFew);
+  ASSERT_TRUE(journal::Journal::open(options(), {}));  // what was in the WAL is in tables now
+  const fs::path sound = folder_.path() / "sound";
+  fs::rename(data_, sound);
+  const auto restore = [&](std::uintmax_t cut) {
+    fs::remove_all(data_);
+    fs::copy(sound, data_, fs::copy_options::recursive);
+    fs::resize_file(files("MANIFEST").back(), cut);
+  };
+  fs::copy(sound, data_, fs::copy_options::recursive);
+  ASSERT_THAT(files("MANIFEST"), SizeIs(1));
+  const auto cuts = cuts_of(files("MANIFEST").back());
+  std::size_t objections = 0;
+  for (const std::uintmax_t cut : cuts) {
+    SCOPED_TRACE(cut);
+    restore(cut);
+    const bool found = !check().findings.empty();
+    {
+      const auto opened = journal::Journal::open(options(), {});
+      ASSERT_TRUE(opened) << opened.error().message;
+      const journal::Recovered& recovered = (*opened)->recovered().at(0);
+      EXPECT_EQ(found, recovered.damage.has_value()) << recovered.damage.value_or("");
+      if (!found) {
+        EXPECT_EQ(recovered.end, kFew * kRecords);
+      }
+    }
+    if (!found) continue;
+    ++objections;
+    EXPECT_EQ(lost(repaired()), 0u);  // also after that start
+    const auto opened = journal::Journal::open(options(), {});
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_FALSE((*opened)->recovered().at(0).damage);
+    EXPECT_EQ((*opened)->recovered().at(0).end, kFew * kRecords);
+  }
+  EXPECT_GT(cuts.size(), 8u);
+  EXPECT_GT(objections, cuts.size() / 2);
+}
+
 TEST_F(JournalHealth, a_missing_current_file_costs_nothing) {
   fs::remove(data_ / "journal" / "CURRENT");
   const auto report = repaired();

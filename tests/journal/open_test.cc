@@ -4,10 +4,14 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <set>
 
 #include "journal/data_dir.h"
+#include "journal/log_scan.h"
+#include "journal/manifest.h"
 #include "journal/start_check.h"
 #include "journal/store.h"
+#include "journal/wal_contents.h"
 #include "tests/journal/damage.h"
 #include "tests/journal/harness.h"
 
@@ -189,6 +193,29 @@ void tear_manifest(const fs::path& dir) {
   std::ofstream(*manifest, std::ios::binary | std::ios::app).write(kTorn, sizeof kTorn);
 }
 
+// Of this RocksDB: a start that knew less would open a store twice whenever a crash left a table.
+TEST(Manifest, NamesEveryTableOfASoundStore) {
+  TempDir dir;
+  fill(dir.path(), 30, 1 << 20);
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    ASSERT_EQ(set_watermark(*journal, 20), Outcome::ok);
+    journal->trim("s");
+  }
+  const auto manifest = current_manifest(Layout(dir.path()));
+  ASSERT_TRUE(manifest);
+  std::set<std::uint64_t> named;
+  scan_log(*manifest,
+           [&](const std::string& record, bool) { EXPECT_TRUE(take_tables(record, named)); });
+  const auto tables = store_files(dir.path(), ".sst");
+  EXPECT_FALSE(tables.empty());
+  for (const fs::path& table : tables) {
+    EXPECT_TRUE(named.contains(file_number(table).value_or(0))) << table;
+  }
+  EXPECT_FALSE(take_tables("\x7f", named));      // no tag of ours
+  EXPECT_FALSE(take_tables("\x67\x01", named));  // a file that ends too early
+}
+
 // Commits a state that is in the WAL, and as of the next start in a table; returns the tables that
 // this start makes. `dir` stays as it was before it.
 std::vector<fs::path> unlisted_state(const fs::path& dir, const fs::path& other) {
@@ -211,32 +238,36 @@ std::vector<fs::path> unlisted_state(const fs::path& dir, const fs::path& other)
   return made;
 }
 
-TEST(Open, NeverDeletesAStateThatATornManifestDoesNotList) {
-  TempDir dir;
-  TempDir other;
-  const auto made = unlisted_state(dir.path(), other.path());
-  for (const auto& wal : store_files(dir.path(), ".log")) fs::remove(wal);
-  for (const auto& table : made) fs::copy(table, dir.path() / "journal");
-  tear_manifest(dir.path());
-  const auto journal = open_journal(options_in(dir.path()));
-  EXPECT_FALSE(find(journal->recovered(), "s").writable);
-  EXPECT_TRUE(find(journal->recovered(), "s").damage);
-  for (const auto& table : made) {
-    EXPECT_TRUE(fs::exists(dir.path() / "journal" / table.filename()));
+TEST(Open, NeverDeletesAStateThatAManifestWithoutItsEndDoesNotList) {
+  for (const bool torn : {true, false}) {  // or cut off behind a record
+    TempDir dir;
+    TempDir other;
+    const auto made = unlisted_state(dir.path(), other.path());
+    for (const auto& wal : store_files(dir.path(), ".log")) fs::remove(wal);
+    for (const auto& table : made) fs::copy(table, dir.path() / "journal");
+    if (torn) tear_manifest(dir.path());
+    const auto journal = open_journal(options_in(dir.path()));
+    EXPECT_FALSE(find(journal->recovered(), "s").writable);
+    EXPECT_TRUE(find(journal->recovered(), "s").damage);
+    for (const auto& table : made) {
+      EXPECT_TRUE(fs::exists(dir.path() / "journal" / table.filename()));
+    }
   }
 }
 
 TEST(Open, TakesATableThatWasNotListedYetAtACrashForNoDamageWhileTheWalHoldsIt) {
-  TempDir dir;
-  TempDir other;
-  for (const auto& table : unlisted_state(dir.path(), other.path())) {
-    fs::copy(table, dir.path() / "journal");
+  for (const bool torn : {true, false}) {
+    TempDir dir;
+    TempDir other;
+    for (const auto& table : unlisted_state(dir.path(), other.path())) {
+      fs::copy(table, dir.path() / "journal");
+    }
+    if (torn) tear_manifest(dir.path());
+    const auto journal = open_journal(options_in(dir.path()));
+    EXPECT_TRUE(find(journal->recovered(), "s").writable);
+    EXPECT_FALSE(find(journal->recovered(), "s").damage);
+    EXPECT_EQ(find(journal->recovered(), "s").state, "the only one");
   }
-  tear_manifest(dir.path());
-  const auto journal = open_journal(options_in(dir.path()));
-  EXPECT_TRUE(find(journal->recovered(), "s").writable);
-  EXPECT_FALSE(find(journal->recovered(), "s").damage);
-  EXPECT_EQ(find(journal->recovered(), "s").state, "the only one");
 }
 
 TEST(Open, TakesATrimmedTableThatACrashLeftForNoDamage) {
