@@ -36,4 +36,25 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
+std::string printable(std::string_view text) {
+  constexpr std::size_t kLongest = 4;
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out;
+  while (!text.empty()) {
+    std::size_t length = 1;
+    while (length <= kLongest && !is_utf8(text.substr(0, length))) ++length;
+    const auto first = static_cast<unsigned char>(text.front());
+    if (length > kLongest || first < 0x20 || first == 0x7f) {
+      out += "\\x";
+      out += kHex[first >> 4];
+      out += kHex[first & 15];
+      length = 1;
+    } else {
+      out += text.substr(0, length);
+    }
+    text.remove_prefix(length);
+  }
+  return out;
+}
+
 }  // namespace spillway

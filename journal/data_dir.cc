@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <fstream>
 
+#include "base/utf8.h"
 #include "journal/format.h"
 
 namespace spillway::journal {
@@ -54,21 +56,34 @@ std::optional<Error> make_directories(const Layout& layout) {
   return std::nullopt;
 }
 
-std::optional<Error> read_format(const Layout& layout) {
-  const std::string path = layout.format().string();
-  std::ifstream in(path, std::ios::binary);
+Result<std::optional<std::uint64_t>> format_number(const Layout& layout) {
+  std::ifstream in(layout.format(), std::ios::binary);
   if (!in) {
     const int why = errno;
-    if (why == ENOENT) return std::nullopt;
-    return Error{path + ": cannot read it: " + std::strerror(why)};
+    if (why == ENOENT) return std::optional<std::uint64_t>();
+    return Error{std::string("cannot be read: ") + std::strerror(why)};
   }
   char text[32] = {};
   in.read(text, sizeof text - 1);
-  std::string found(text, static_cast<std::size_t>(in.gcount()));
-  if (found == std::to_string(kFormatVersion) + "\n") return std::nullopt;
-  found.erase(std::remove_if(found.begin(), found.end(), [](char c) { return c < '0' || c > '9'; }),
-              found.end());
-  return Error{path + " says format " + (found.empty() ? "?" : found) +
+  const std::string found(text, static_cast<std::size_t>(in.gcount()));
+  std::uint64_t number = 0;
+  const char* const last = found.data() + found.size();
+  const auto [end, error] = std::from_chars(found.data(), last, number);
+  if (error == std::errc() && std::string_view(end, last) == "\n") {
+    return std::optional<std::uint64_t>(number);
+  }
+  return Error{"is damaged: it holds \"" + printable(found) +
+               "\", and not the number of a format on a line"};
+}
+
+std::optional<Error> read_format(const Layout& layout) {
+  const std::string path = layout.format().string();
+  const auto number = format_number(layout);
+  if (!number) {
+    return Error{path + " " + number.error().message + "; run `spillway journal repair`"};
+  }
+  if (number->value_or(kFormatVersion) == kFormatVersion) return std::nullopt;
+  return Error{path + " says format " + std::to_string(**number) +
                ", which is not known to this version, which reads format " +
                std::to_string(kFormatVersion) +
                "; use the version that wrote it, or another data_dir"};

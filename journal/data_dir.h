@@ -35,6 +35,9 @@ std::optional<Error> sync_directory(const std::filesystem::path& dir);
 // name of its folder is.
 std::optional<Error> make_directories(const Layout& layout);
 
+// The number in the format file; nothing when there is no such file, and an Error that says what is
+// in it instead of a number.
+Result<std::optional<std::uint64_t>> format_number(const Layout& layout);
 // Whether this version may open the store: said by a file of its own, because RocksDB changes what
 // it opens before it can be asked. Where there is none, read_format() says nothing.
 std::optional<Error> read_format(const Layout& layout);

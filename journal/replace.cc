@@ -89,8 +89,9 @@ std::optional<Error> FolderReplacement::put_store() {
   fs::remove_all(fresh.mark("").parent_path(), ignored);
   fs::remove_all(fresh.latch("").parent_path(), ignored);
   fs::remove(fresh.lock(), ignored);
-  fs::remove(fresh.format(), ignored);
   fs::remove(fresh.ballast(), ignored);
+  const bool format_damaged = !format_number(layout_);
+  if (!format_damaged) fs::remove(fresh.format(), ignored);
   for (const fs::path& folder : {fresh.store(), staging_, staging_.parent_path(), layout_.root}) {
     if (auto error = sync_folder(folder)) return error;
   }
@@ -104,6 +105,16 @@ std::optional<Error> FolderReplacement::put_store() {
                  "can, such as ext4 or XFS, and repair it there"};
   }
   put_ = true;
+  if (format_damaged) {
+    // In between there is none, and a start makes one.
+    const fs::path kept = staging_ / "format.damaged";
+    if (::rename(layout_.format().c_str(), kept.c_str()) != 0) {
+      return failure(layout_.format(), "move it to " + kept.string());
+    }
+    if (::rename(fresh.format().c_str(), layout_.format().c_str()) != 0) {
+      return failure(layout_.format(), "put the new one in its place");
+    }
+  }
   if (auto error = sync_folder(layout_.root)) return error;
   return sync_folder(staging_);
 }

@@ -21,7 +21,8 @@ class Replacement {
   virtual ~Replacement() = default;  // removes what was built if none of it was put in place
 
   virtual const std::filesystem::path& staging() const = 0;
-  // Exchanges the two stores at once; the one that was there stays in staging().
+  // Exchanges the two stores at once; the one that was there stays in staging(), and so does, as
+  // format.damaged, a format file that held no number.
   virtual std::optional<Error> put_store() = 0;
   // Durable when they return; what was there stays in staging(). Only after put_store(), if that
   // is called at all: a mark must not say more than the store holds.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/invariant.h"
+#include "base/utf8.h"
 #include "journal/recover.h"
 #include "journal/start_check.h"
 
@@ -30,11 +31,11 @@ std::optional<Error> check(const Options& options) {
 
 void open_for_reading(Shared& shared, const std::string& why) {
   shared.damaged = true;
-  shared.damage = "the journal can only be read: " + why +
+  shared.damage = "the journal can only be read: " + printable(why) +
                   "; stop the broker and run `spillway journal repair`";
   Store::Failure failure;
   shared.store = Store::open(shared.context, Store::Mode::salvage, failure);
-  if (!shared.store) shared.damage += "; not even that: " + failure.text;
+  if (!shared.store) shared.damage += "; not even that: " + printable(failure.text);
 }
 
 std::optional<Error> open_store(Shared& shared) {

@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "base/utf8.h"
 #include "journal/entries.h"
 #include "journal/format.h"
 #include "journal/recover.h"
@@ -53,11 +54,12 @@ class FileSalvage final : public Salvage {
     std::string value;
   };
 
-  void damaged(const std::string& file, std::string text) {
-    damage_.push_back({file, std::move(text)});
+  // A damaged CURRENT may name anything.
+  void damaged(const std::string& file, const std::string& text) {
+    damage_.push_back({printable(file), printable(text)});
   }
-  void note(const std::string& file, std::string text) {
-    notes_.push_back({file, std::move(text)});
+  void note(const std::string& file, const std::string& text) {
+    notes_.push_back({printable(file), printable(text)});
   }
 
   void look_at_manifest();
@@ -95,11 +97,13 @@ std::optional<Error> FileSalvage::open() {
   if (!fs::exists(layout_.store(), ignored) && !fs::exists(layout_.mark(""), ignored)) {
     return Error{layout_.root.string() + " holds no journal; say the data_dir of a broker"};
   }
-  std::ifstream file(layout_.format());
-  if (std::string found; file >> found && found != std::to_string(kFormatVersion)) {
-    unknown_format_ = found;
+  const auto number = format_number(layout_);
+  if (number && number->value_or(kFormatVersion) != kFormatVersion) {
+    unknown_format_ = std::to_string(**number);
     return std::nullopt;
   }
+  // The store names its format as well.
+  if (!number) damaged("format", number.error().message + ", so that a start refuses it");
   look_at_manifest();
   open_store();
   read_tables();
@@ -107,7 +111,7 @@ std::optional<Error> FileSalvage::open() {
   take_meta_of_wal();
   const auto format = meta_.find(std::string(kFormatKey));
   if (format != meta_.end() && format->second.value != std::to_string(kFormatVersion)) {
-    unknown_format_ = format->second.value;
+    unknown_format_ = printable(format->second.value);
     return std::nullopt;
   }
   gather_streams();
@@ -349,7 +353,8 @@ void FileSalvage::add_slots(std::map<std::string, SalvagedStream>& streams) {
     std::error_code error;
     for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
       if (it->path().extension() == ".new") continue;
-      streams[it->path().filename().string()];
+      const std::string name = it->path().filename().string();
+      if (valid_stream_name(name)) streams[name];
     }
   }
   for (auto& [name, stream] : streams) {

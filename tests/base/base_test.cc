@@ -25,6 +25,19 @@ TEST(Utf8, IsWhatProtobufTakesForAString) {
   }
 }
 
+TEST(Utf8, IsWhatPrintableMakesOfAnything) {
+  EXPECT_EQ(printable("a \"b\" \xe2\x82\xac"), "a \"b\" \xe2\x82\xac");
+  EXPECT_EQ(printable("\xff\xfe"), "\\xff\\xfe");
+  EXPECT_EQ(printable("a\n\x7f\xe2\x82"), "a\\x0a\\x7f\\xe2\\x82");
+  EXPECT_EQ(printable(std::string_view("\0\xf0\x9f\x98\x80", 5)), "\\x00\xf0\x9f\x98\x80");
+  for (int first = 0; first < 256; ++first) {
+    for (int second = 0; second < 256; ++second) {
+      const std::string text{static_cast<char>(first), static_cast<char>(second), 'x'};
+      EXPECT_TRUE(is_utf8(printable(text))) << first << " " << second;
+    }
+  }
+}
+
 TEST(Position, IsOrderedByEpochThenSequence) {
   EXPECT_LT((Position{1, 900}), (Position{2, 1}));
   EXPECT_LT((Position{2, 1}), (Position{2, 2}));

@@ -10,6 +10,7 @@
 #include <future>
 #include <random>
 
+#include "base/utf8.h"
 #include "broker/journal_report.h"
 #include "broker/state_codec.h"
 #include "journal/inspect.h"
@@ -447,6 +448,32 @@ TEST_F(JournalHealth, a_zeroed_current_file_costs_nothing) {
 }
 TEST_F(JournalHealth, a_flipped_bit_in_the_current_file_costs_nothing) {
   flip(data_ / "journal" / "CURRENT", 10);
+  EXPECT_EQ(lost(repaired()), 0u);
+}
+
+TEST_F(JournalHealth, a_format_file_without_a_number_is_made_anew) {
+  for (const std::string contents : {"", "\n", "1", "1x\n", "\xff\xfe"}) {
+    SCOPED_TRACE(contents);
+    std::ofstream(data_ / "format", std::ios::binary) << contents;
+    EXPECT_FALSE(journal::Journal::open(options(), {}));
+    const auto report = repaired();
+    EXPECT_THAT(kinds(report), ElementsAre("file"));
+    EXPECT_TRUE(is_utf8(texts(report))) << texts(report);
+    EXPECT_EQ(lost(report), 0u);
+    EXPECT_TRUE(journal::Journal::open(options(), {}));
+    EXPECT_TRUE(fs::exists(data_ / "format"));
+    fill(1);
+  }
+}
+TEST_F(JournalHealth, what_a_damaged_file_names_can_be_printed) {
+  std::ofstream(data_ / "journal" / "CURRENT", std::ios::binary) << "MANIFEST-\xff\xfe\n";
+  EXPECT_THAT(texts(check()), HasSubstr("MANIFEST-\\xff\\xfe"));
+  EXPECT_TRUE(is_utf8(texts(check()))) << texts(check());
+  {
+    const auto opened = journal::Journal::open(options(), {});
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_TRUE(is_utf8((*opened)->recovered().at(0).damage.value_or("\xff")));
+  }
   EXPECT_EQ(lost(repaired()), 0u);
 }
 
