@@ -239,11 +239,13 @@ void Check::judge_slots() {
           "marks/" + stream_.name + " is missing: what is missing at the end cannot be told");
   }
   out_.mark_needed = stream_.mark_damaged || (!stream_.high_water && stream_.in_store);
-  if (stream_.latch_damaged) {
+  if (stream_.latch_damaged || stream_.latch_missing) {
     out_.latch = encode_latch({});
-    return found("latch", "neither slot of latch/" + stream_.name +
-                              " is intact: why it was halted, if it was, is not known. Limits are "
-                              "judged anew at the start");
+    return found("latch",
+                 (stream_.latch_missing ? "latch/" + stream_.name + " is missing"
+                                        : "neither slot of latch/" + stream_.name + " is intact") +
+                     ": why it was halted, if it was, is not known. Limits are judged "
+                     "anew at the start");
   }
   if (!stream_.latch || stream_.latch->empty()) return;
   auto causes = decode_latch(*stream_.latch);

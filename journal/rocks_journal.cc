@@ -7,6 +7,7 @@
 
 #include "base/invariant.h"
 #include "base/utf8.h"
+#include "journal/format.h"
 #include "journal/recover.h"
 #include "journal/start_check.h"
 
@@ -57,6 +58,12 @@ std::optional<Error> open_store(Shared& shared) {
   return std::nullopt;
 }
 
+// Whether anything of the stream was ever committed. Its latch was made before.
+bool holds(Store& store, const std::string& stream) {
+  rocksdb::Status ignored;
+  return store.stream(stream) != nullptr || store.get_meta(state_key(stream), ignored);
+}
+
 std::optional<Error> open_streams(Shared& shared) {
   std::set<std::string> names(shared.context.options.streams.begin(),
                               shared.context.options.streams.end());
@@ -64,11 +71,14 @@ std::optional<Error> open_streams(Shared& shared) {
     for (const std::string& name : shared.store->streams()) names.insert(name);
   }
   for (const std::string& name : names) {
+    std::error_code ignored;
+    const bool had_latch = std::filesystem::exists(shared.context.layout.latch(name), ignored);
     auto latch = Slots::open(shared.context.layout.latch(name), kLatchSlotBytes);
     if (!latch) return latch.error();
     auto mark = Slots::open(shared.context.layout.mark(name), kMarkSlotBytes);
     if (!mark) return mark.error();
     auto stream = std::make_unique<Stream>(name, std::move(*latch), std::move(*mark));
+    stream->latch_missing = !had_latch && shared.store && holds(*shared.store, name);
     stream->high_water = decode_mark(stream->mark.contents().contents.value_or(""));
     shared.streams.emplace(name, std::move(stream));
   }

@@ -363,6 +363,7 @@ void FileSalvage::add_slots(std::map<std::string, SalvagedStream>& streams) {
     stream.mark_damaged = mark && mark->damaged;
     if (mark && !mark->damaged) stream.high_water = decode_mark(mark->contents.value_or(""));
     stream.latch_damaged = latch && latch->damaged;
+    stream.latch_missing = !latch && stream.in_store;
     if (latch) stream.latch = latch->contents;
   }
 }

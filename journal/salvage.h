@@ -29,6 +29,7 @@ struct SalvagedStream {
   bool mark_damaged = false;
   std::optional<std::string> latch;  // nothing: never written, or damaged
   bool latch_damaged = false;
+  bool latch_missing = false;  // of a stream in the store, which had one before anything else
   std::uint64_t dead_letter_bytes = 0;
   std::vector<LedgerEntry> ledger;  // ascending by id
   std::vector<DeadLetter> dead_letters;

@@ -38,6 +38,7 @@ struct Stream {
   Outcome refused = Outcome::ok;  // how the last append that was not taken ended
   Offset high_water = 0;          // what must be found again; the mark file follows it
   Slots latch;
+  bool latch_missing = false;  // at the start, though the store had the stream; until it is written
   Slots mark;
   bool trim_due = false;
 };

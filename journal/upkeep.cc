@@ -37,7 +37,9 @@ void Writer::request_trim(const std::string& name) {
 bool Writer::write_latch(const std::string& name, const std::string& contents) {
   Stream* stream = shared_.find(name);
   INVARIANT(stream != nullptr);
-  return stream->latch.write(contents);
+  if (!stream->latch.write(contents)) return false;
+  stream->latch_missing = false;
+  return true;
 }
 
 void Writer::work(Time now) {

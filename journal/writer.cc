@@ -66,8 +66,9 @@ std::vector<Recovered> Writer::recover() {
     recovered.generation = generation_;
     recovered.writable = !shared_.damaged;
     recovered.latch = stream->latch.contents().contents;
-    if (stream->latch.contents().damaged) {
-      const std::string text = "neither slot of its latch file is intact";
+    if (stream->latch.contents().damaged || stream->latch_missing) {
+      const std::string text = stream->latch_missing ? "its latch file was missing"
+                                                     : "neither slot of its latch file is intact";
       recovered.damage = recovered.damage ? *recovered.damage + "; " + text : text;
     }
     if (shared_.store) {

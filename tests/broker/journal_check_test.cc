@@ -602,6 +602,23 @@ TEST_F(JournalHealth, an_unreadable_latch_is_made_anew) {
   EXPECT_THAT(kinds(repaired()), ElementsAre("latch"));
 }
 
+TEST_F(JournalHealth, a_missing_latch_is_made_anew) {
+  fs::remove(data_ / "latch" / "s");
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), ElementsAre("latch"));
+  EXPECT_THAT(texts(report), HasSubstr("latch/s is missing"));
+  EXPECT_TRUE(fs::exists(data_ / "latch" / "s"));
+  fs::remove_all(data_ / "latch");
+  EXPECT_THAT(kinds(repaired()), ElementsAre("latch"));
+}
+TEST_F(JournalHealth, a_stream_of_which_nothing_was_stored_needs_no_latch) {
+  journal::Options both = options();
+  both.streams.push_back("new");
+  ASSERT_TRUE(journal::Journal::open(both, {}));
+  fs::remove(data_ / "latch" / "new");
+  EXPECT_THAT(check().findings, IsEmpty()) << texts(check());
+}
+
 TEST_F(JournalHealth, an_unreadable_or_missing_mark_is_made_anew) {
   std::ofstream(data_ / "marks" / "s", std::ios::binary) << std::string(16384, 'x');
   EXPECT_THAT(kinds(repaired()), ElementsAre("mark"));

@@ -179,6 +179,23 @@ def a_missing_manifest_costs_nothing(run):
     expect(repaired(run, published, receiver, broker) == [], "something is lost")
 
 
+def a_latch_that_is_gone_halts_the_stream_it_may_have_halted(run):
+    published, receiver, broker = outage(run, records=2_000)
+    (broker.data_dir / "latch" / "s").unlink()
+    expect([f["kind"] for f in checked(broker)["findings"]] == ["latch"], "found otherwise")
+    receiver.start()
+    broker.start()
+    causes = broker.wait_halt()["halt"]["causes"]
+    expect([c["kind"] for c in causes] == ["journal_damaged"], causes)
+    expect("latch" in causes[0]["text"], causes)
+    broker.cli("halt", "clear", "s", "--accept-loss")
+    broker.wait_drained("t")
+    delivered(receiver.path, published)
+    broker.stop()
+    broker.start()
+    expect(not broker.stream()["halt"]["active"], broker.stream()["halt"])
+
+
 def a_stream_that_is_no_longer_configured_is_exported_and_forgotten_before_the_start(run):
     published, receiver, broker = outage(run, records=5_000)
     gone, kept = broker.config.read_text(), file_sink("f", run.folder / "kept")

@@ -408,6 +408,22 @@ TEST(Open, NeverTakesAStoreWithoutItsCurrentFileForAnEmptyOne) {
   EXPECT_EQ(store_files(dir.path(), ".sst"), before);
 }
 
+TEST(Open, ReportsAMissingLatchOfWhatTheStoreHolds) {
+  TempDir dir;
+  fill(dir.path(), 3, 10);
+  fs::remove(Layout(dir.path()).latch("s"));
+  {
+    const auto journal = open_journal(options_in(dir.path(), {"s", "new"}));
+    EXPECT_TRUE(find(journal->recovered(), "s").damage);
+    EXPECT_TRUE(find(journal->recovered(), "s").writable);
+    EXPECT_FALSE(find(journal->recovered(), "new").damage);
+    EXPECT_TRUE(write_latch(*journal, "damaged"));
+  }
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_FALSE(find(journal->recovered(), "s").damage);
+  EXPECT_EQ(find(journal->recovered(), "s").latch, "damaged");
+}
+
 TEST(Open, ReportsADamagedLatch) {
   TempDir dir;
   {
