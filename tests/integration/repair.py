@@ -141,6 +141,7 @@ def a_missing_table_costs_its_records(run):
 
 
 def a_broker_that_misses_a_table_halts_and_delivers_what_comes_before_it(run):
+    run.expects_losses = True
     """The one that a sink needs first, and one later on: a start without a repair serves, names it,
     and does not wait for it to come back."""
     published, receiver, broker = outage(run)
