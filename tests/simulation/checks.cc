@@ -70,6 +70,34 @@ void World::forget_promises() {
   for (std::size_t& frontier : frontier_) frontier = std::min(frontier, promised_.size());
 }
 
+// D8: a drop that ends in the window ends at a whole group. What was recovered ends anywhere.
+void World::check_drop(const recovery::Loss& loss) const {
+  const bool by_policy = loss.reason == LossReason::limit || loss.reason == LossReason::age ||
+                         loss.reason == LossReason::outage;
+  if (!by_policy || loss.last < loss.first || lost_something_) return;
+  if (window_.empty() || loss.last < window_.front().first || loss.last >= window_.back().last) {
+    return;
+  }
+  require(!record(loss.last).info.open || !record(loss.last + 1).info.continues,
+          "a drop ends inside a group, after", record(loss.last).at);
+}
+
+// The mark in Welcome is what the producer goes on after: it belongs to a record that is held.
+void World::check_mark(const recovery::action::Welcome& welcome) const {
+  const auto newest = std::ranges::find_if(records_.rbegin(), records_.rend(),
+                                           [](const Record& record) { return record.mark; });
+  if (newest != records_.rend() && !lost_something_) {
+    require(!welcome.mark.empty() && welcome.mark_position >= newest->at,
+            "Welcome has an older mark than that of", newest->at);
+  }
+  // Under quorum and none a first Hello may lower held below the mark that is stored.
+  if (welcome.mark.empty() || !acknowledges_for_good()) return;
+  require(welcome.mark_position <= welcome.held,
+          "Welcome has a mark beyond held:", welcome.mark_position, "held", welcome.held);
+  require(lost_something_ || welcome.mark == to_string(welcome.mark_position),
+          "Welcome has a mark under another position:", welcome.mark_position, welcome.mark);
+}
+
 // Everything through `safe` is acknowledged to the producer from now on.
 void World::promise(Position safe) {
   const Offset through = offset_of(safe);
@@ -150,6 +178,10 @@ void World::check_end() {
       require(holds || journal_.ledgered(i, record.at),
               "neither delivered nor in the ledger:", record.at, "sink", i);
     }
+  }
+  for (const recovery::SinkState& sink : machine_->durable().sinks) {
+    require(lost_something_ || !journal_.has_no_end(sink.drop_entry),
+            "a drop is over, and its entry is not: sink", sink.name);
   }
   require(requests_.empty(), "an operator was never answered");
 }

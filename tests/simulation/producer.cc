@@ -125,13 +125,16 @@ void Producer::hand_over(Session& session, const Frame& frame) {
   batch.skip = frame.records.front().skip;
   batch.previous = frame.previous;
   std::vector<recovery::RecordInfo> infos;
+  std::string mark;
   for (const Record& record : frame.records) {
     batch.bytes += record.info.bytes;
     if (!batch.skip) infos.push_back(record.info);
-    if (record.mark) batch.mark_index = infos.size() - 1;
+    if (!record.mark) continue;
+    batch.mark_index = infos.size() - 1;
+    mark = to_string(record.at);
   }
   batch.records = infos;
-  if (batch.mark_index) batch.mark = "mark";
+  batch.mark = mark;
   world_.tell_batch(batch, frame.records);
 }
 

@@ -173,6 +173,12 @@ bool Journal::ledgered(std::size_t sink, Position position) const {
   return std::ranges::any_of(ledger_, speaks) || std::ranges::any_of(gone_, speaks);
 }
 
+bool Journal::has_no_end(std::uint64_t entry) const {
+  const auto at = std::ranges::find(ledger_, entry, &Entry::id);
+  // One that ends before record 1 looks as one that goes on.
+  return at != ledger_.end() && at->growing && at->first.sequence > 1;
+}
+
 std::uint64_t Journal::running_at(Offset offset) const {
   const auto block = std::ranges::lower_bound(blocks_, offset, {}, &BlockInfo::last);
   if (block != blocks_.end()) return block->running_at(offset);

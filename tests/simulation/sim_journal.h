@@ -64,6 +64,8 @@ class Journal {
   bool holds(const Record& record) const;
   // Whether the ledger says that `sink` does not get the record at `position`.
   bool ledgered(std::size_t sink, Position position) const;
+  // Whether the entry of this number is of a drop that goes on.
+  bool has_no_end(std::uint64_t entry) const;
   std::uint64_t running_at(Offset offset) const;
   recovery::WallMs received_after(Offset offset) const;
 

@@ -197,6 +197,8 @@ class World {
   void check_taken(Position taken);
   void check_stopped();
   void check_same(const Record& record) const;
+  void check_drop(const recovery::Loss& loss) const;
+  void check_mark(const recovery::action::Welcome& welcome) const;
   void check_quorum(const std::vector<Record>& records) const;
   bool done_with(std::size_t sink, const Record& record) const;
   void promise(Position safe);

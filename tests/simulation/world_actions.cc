@@ -40,6 +40,9 @@ void World::run(const action::Admit& a) {
   require(a.count > 0 && a.skip + a.count <= batch_->size(), "admitted more than there is");
   if (records_.empty()) records_first_ = a.first;
   require(a.first == records_first_ + records_.size(), "admitted with a gap: offset", a.first);
+  // A batch names its newest mark, and no other.
+  const auto newest = std::ranges::find_if(batch_->rbegin(), batch_->rend(),
+                                           [](const Record& record) { return record.mark; });
   for (std::uint64_t i = 0; i < a.count; ++i) {
     const Record& record = (*batch_)[a.skip + i];
     const Position at{a.position.epoch, a.position.sequence + i};
@@ -50,6 +53,7 @@ void World::run(const action::Admit& a) {
     }
     check_same(record);
     records_.push_back(record);
+    records_.back().mark = newest != batch_->rend() && &record == &*newest;
   }
   push_block(a.first, a.count, a.running_bytes);
   if (tracing()) {
@@ -100,6 +104,7 @@ void World::run(const action::Welcome& a) {
     require(stored->checkpoint >= offset_of(a.held) || machine_->head() > stored->checkpoint,
             "Welcome before held was durable:", a.held);
   }
+  check_mark(a);
   if (!welcomed_ && !acknowledges_for_good()) forget_promises();
   welcomed_ = true;
   told_safe_ = a.safe;
@@ -174,6 +179,8 @@ void World::run(const action::Write& a) {
             "a second write while one is under way, and not both append");
     ++counts_.overlapped;
   }
+  require(!acknowledges_for_good() || a.state->mark_offset <= a.state->checkpoint,
+          "a mark is stored beyond its checkpoint:", a.state->mark_offset, a.state->checkpoint);
   Journal::Commit commit;
   commit.generation = journal_generation_;
   commit.id = a.id;
@@ -182,6 +189,15 @@ void World::run(const action::Write& a) {
   commit.losses = a.losses;
   commit.dead_letters = a.dead_letters;
   commit.use_group_reserve = a.use_group_reserve;
+  for (const recovery::Loss& loss : a.losses) {
+    check_drop(loss);
+    const bool kept =
+        std::ranges::any_of(a.dead_letters, [&](const recovery::DeadLetterNote& note) {
+          return note.first == loss.first && note.last == loss.last;
+        });
+    require(kept || loss.reason != LossReason::rejected,
+            "refused, and not among the dead letters:", loss.first_position);
+  }
   for (const action::AdmitSkip& fill : a.fills) {
     require(lost_something_, "fills a hole where nothing was lost: offset", fill.first);
     BlockInfo block;

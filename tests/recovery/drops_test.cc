@@ -1,0 +1,105 @@
+// Drops and refusals: one entry for each, at whole groups, and of what is under way only (D8).
+#include <gtest/gtest.h>
+
+#include "tests/recovery/stream_fixture.h"
+
+namespace spillway::recovery {
+namespace {
+
+class Drops : public StreamFixture {
+ protected:
+  static StreamPolicy dropping(std::uint64_t max_bytes, std::uint64_t max_records = kUnlimited) {
+    StreamPolicy p = policy();
+    p.sinks[0].max_bytes = max_bytes;
+    p.sinks[0].max_records = max_records;
+    p.sinks[0].on_limit = OnLimit::drop_oldest;
+    return p;
+  }
+
+  // One record in a batch of its own, the `part`th of a group of three.
+  void publish_part(int part) {
+    records = {RecordInfo{100, part != 0, part != 2, false}};
+    event::BatchCame batch;
+    batch.session = *machine->session();
+    batch.first = {machine->epochs().current(), machine->head() + 1};
+    batch.count = 1;
+    batch.bytes = 100;
+    batch.records = records;
+    step(batch);
+  }
+
+  std::vector<Loss> losses() const {
+    std::vector<Loss> found;
+    for (const auto& a : all<action::Lost>()) found.push_back(a.loss);
+    return found;
+  }
+};
+
+TEST_F(Drops, OfAWholeOutageAreOneEntryThatEndsWithIt) {
+  start(dropping(0));
+  hello();
+  publish(5);
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].last, 0U);  // nobody knows yet
+  publish(5);
+  connect();
+  ASSERT_EQ(losses().size(), 2U);
+  EXPECT_EQ(losses()[1].id, losses()[0].id);
+  EXPECT_EQ(losses()[1].first, losses()[0].first);
+  EXPECT_EQ(losses()[1].last, 10U);
+}
+
+TEST_F(Drops, ThatGoOnAreTheSameEntryGrown) {
+  start(dropping(kUnlimited, 8));
+  hello();
+  for (int i = 0; i < 20; ++i) publish();
+  ASSERT_GT(losses().size(), 1U);
+  Offset last = 0;
+  for (const Loss& loss : losses()) {
+    EXPECT_EQ(loss.id, losses()[0].id);
+    EXPECT_EQ(loss.first, 1U);
+    EXPECT_GT(loss.last, last);
+    last = loss.last;
+  }
+}
+
+TEST_F(Drops, EndAtWholeGroups) {
+  start(dropping(kUnlimited, 8));
+  hello();
+  for (int i = 0; i < 30; ++i) publish_part(i % 3);
+  ASSERT_FALSE(losses().empty());
+  for (const Loss& loss : losses()) EXPECT_EQ(loss.last % 3, 0U) << loss.last;
+}
+
+TEST_F(Drops, OfAnOutageThatEndsInsideAGroupLeaveAllOfThatGroup) {
+  start(dropping(0));
+  hello();
+  for (int i = 0; i < 8; ++i) publish_part(i % 3);
+  connect();
+  ASSERT_FALSE(losses().empty());
+  EXPECT_EQ(losses().back().last, 6U);
+  ASSERT_TRUE(last<action::Send>());
+  EXPECT_EQ(last<action::Send>()->first, 7U);
+}
+
+TEST_F(Drops, AreNotMadeOfARefusalOfWhatIsNotUnderWay) {
+  for (const auto& [first, last_refused] : {std::pair<Offset, Offset>{2, 3}, {5, 6}, {4, 3}}) {
+    StreamPolicy p = policy();
+    p.sinks[0].on_reject = OnReject::dead_letter;
+    forget();
+    start(p);
+    hello();
+    connect();
+    publish(5);
+    ack(2);
+    const auto attempt = machine->delivery(kSink).attempt();
+    step(event::SinkRejected{kSink, attempt, first, last_refused, 100, "bad"});
+    ASSERT_TRUE(last<action::Moved>()) << first;
+    EXPECT_EQ(last<action::Moved>()->cause, Cause::protocol) << first;
+    EXPECT_TRUE(losses().empty()) << first;
+    EXPECT_TRUE(stored->sinks[0].skips.empty()) << first;
+  }
+}
+
+}  // namespace
+}  // namespace spillway::recovery
