@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Breaks one line of the machines or of the journal at a time, and shows that the tests notice.
 
-  mutants.py check     every mutation's text is there exactly once, and every rule has one
+  mutants.py check     every mutation's text is there exactly once, and every sentence has one
   mutants.py run [--only NAME] [--jobs N] [--seeds N] [--build DIR]
-                       builds each mutant and runs what must kill it; exit 1 if one survives
+                       builds each mutant and runs what must kill it; exit 1 if one survives,
+                       or hangs
 
 `run` needs a build of the targets simulation, recovery_test, journal_test and fault_test. Nothing
 in the tree is changed: the mutated file and what is built of it live in a scratch folder. It begins
@@ -26,11 +27,20 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TABLE = pathlib.Path(__file__).with_name("mutants.toml")
-RULES = [f"D{i}" for i in range(1, 9)] + [f"G{i}" for i in range(1, 13)]
+SENTENCES = pathlib.Path(__file__).with_name("README.md")  # of D1 to D8, numbered
+GUARANTEES = [f"G{i}" for i in range(1, 13)]
 ENOUGH = 40
 SEEDS_OF_CI = 20000
-PATIENCE_S = 300  # for one test program; a mutant that hangs is noticed, too
+PATIENCE_S = 300  # for one program
 LIBRARIES = {"recovery": "libspillway_recovery.a", "journal": "libspillway_journal.a"}
+
+
+class Hangs(Exception):
+    """Ended after PATIENCE_S. That proves nothing: a machine can be slow."""
+
+
+def rules():
+    return re.findall(r"^\| (D\d\.\d+) \|", SENTENCES.read_text(), re.MULTILINE) + GUARANTEES
 
 
 def table():
@@ -39,6 +49,9 @@ def table():
 
 def check(mutants):
     errors = []
+    known = rules()
+    errors += [f"{rule}: numbered twice" for rule in set(known) if known.count(rule) > 1]
+    errors += [f"D{i} has no sentences" for i in range(1, 9) if f"D{i}.1" not in known]
     names = [m["name"] for m in mutants]
     errors += [f"{name}: named twice" for name in set(names) if names.count(name) > 1]
     for m in mutants:
@@ -48,11 +61,11 @@ def check(mutants):
         lines = difflib.ndiff(m["text"].split("\n"), m["replacement"].split("\n"))
         if (changed := sum(line.startswith("-") for line in lines)) != 1:
             errors.append(f"{m['name']}: changes {changed} lines, not one")
-        unknown = set(m["breaks"]) - set(RULES)
+        unknown = set(m["breaks"]) - set(known)
         if unknown or not m["breaks"]:
             errors.append(f"{m['name']}: breaks no known rule: {sorted(unknown)}")
     broken = {rule for m in mutants for rule in m["breaks"]}
-    errors += [f"no mutant breaks {rule}" for rule in RULES if rule not in broken]
+    errors += [f"no mutant breaks {rule}" for rule in known if rule not in broken]
     if len(mutants) < ENOUGH:
         errors.append(f"{len(mutants)} mutants, at least {ENOUGH} are wanted")
     return errors
@@ -68,7 +81,7 @@ def shell(command, folder, patience=PATIENCE_S):
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # the shell, and what it runs
         process.communicate()
-        return -1, "hangs"
+        raise Hangs from None
 
 
 class Builder:
@@ -155,33 +168,45 @@ def run_one(folder, m, arguments):
 
 
 def judge(m, arguments):
-    """Whether it was killed."""
+    """Killed, survived, or hangs."""
     begin = time.monotonic()
+    verdict, by = "survived", ""
     try:
-        killed = run_one(folder_of(m), m, arguments)
+        if killed := run_one(folder_of(m), m, arguments):
+            verdict, by = "killed", f" by {killed}"
     except RuntimeError as error:
-        killed = None
         print(error)
-    verdict = f"killed by {killed}" if killed else "SURVIVED"
+    except Hangs:
+        verdict = "hangs"
+    shown = verdict if verdict == "killed" else verdict.upper()
     seconds = time.monotonic() - begin
-    print(f"{m['name']} ({', '.join(m['breaks'])}): {verdict} [{seconds:.0f} s]", flush=True)
-    return bool(killed)
+    print(f"{m['name']} ({', '.join(m['breaks'])}): {shown}{by} [{seconds:.0f} s]", flush=True)
+    return verdict
+
+
+def as_it_is(folder, arguments):
+    """What fails of a folder that is not mutated."""
+    try:
+        return run_one(folder, None, arguments)
+    except Hangs:
+        return "hangs"
 
 
 def run(mutants, arguments):
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         folders = sorted({folder_of(m) for m in mutants}) if not arguments.only else []
         for folder, failed in zip(folders,
-                                  pool.map(lambda f: run_one(f, None, arguments), folders)):
+                                  pool.map(lambda f: as_it_is(f, arguments), folders)):
             if failed:
                 print(f"{folder}/ as it is: {failed}; so nothing would be proved")
                 return 1
         verdicts = list(pool.map(lambda m: judge(m, arguments), mutants))
-    survivors = [m["name"] for m, killed in zip(mutants, verdicts) if not killed]
-    names = ": " + ", ".join(survivors) if survivors else ""
-    print(f"{len(mutants)} mutants, {len(mutants) - len(survivors)} killed, "
-          f"{len(survivors)} survived{names}")
-    return 1 if survivors else 0
+    print(f"{len(mutants)} mutants, {verdicts.count('killed')} killed, "
+          f"{verdicts.count('survived')} survived, {verdicts.count('hangs')} hang")
+    for m, verdict in zip(mutants, verdicts):
+        if verdict != "killed":
+            print(f"  {m['name']}: {verdict}")
+    return 0 if set(verdicts) == {"killed"} else 1
 
 
 def main():
