@@ -15,28 +15,33 @@ namespace {
 struct Call {
   std::string name;
   Fault fault;
+  bool works = false;  // must be met while the journal works; otherwise, as it starts
 };
 
 void PrintTo(const Call& call, std::ostream* out) { *out << call.name; }
 
-// What RocksDB does with each kind of file.
+// What RocksDB does with each kind of file: each as it starts, whatever the timing, but for those
+// that it makes only while it works. Two are missing. It never closes CURRENT or what becomes of
+// it: that file's destructor does. And tables are deleted by a trim: a test of its own, below.
 std::vector<Call> every_call() {
   struct Kind {
     const char* name;
     FileKind kind;
-    unsigned operations;
+    unsigned starting;
+    unsigned working;
   };
   struct Named {
     const char* name;
     Operation operation;
   };
+  constexpr unsigned kMade = kCreate | kAppend | kSync;
   constexpr Kind kKinds[] = {
-      {"Wal", kWal, kCreate | kAppend | kSync | kClose | kDelete | kOpen | kRead},
-      {"Table", kTable, kCreate | kAppend | kSync | kClose | kDelete | kOpen | kRead},
-      {"Manifest", kManifest, kCreate | kAppend | kSync | kClose | kDelete | kOpen | kRead},
-      {"Current", kCurrent, kCreate | kAppend | kSync | kClose | kRename | kOpen | kRead},
-      {"Options", kOptions, kCreate | kAppend | kSync | kClose | kRename | kDelete | kOpen | kRead},
-      {"Directory", kOther, kSyncDir},
+      {"Wal", kWal, kCreate | kClose | kDelete | kOpen | kRead, kAppend | kSync},
+      {"Table", kTable, kMade | kClose | kOpen | kRead, 0},
+      {"Manifest", kManifest, kMade | kDelete | kOpen | kRead, kClose},
+      {"Current", kCurrent, kMade | kRename | kOpen | kRead, 0},
+      {"Options", kOptions, kMade | kClose | kRename | kDelete | kOpen | kRead, 0},
+      {"Directory", kOther, kSyncDir, 0},
   };
   constexpr Named kOperations[] = {{"Create", kCreate},   {"Append", kAppend}, {"Sync", kSync},
                                    {"SyncDir", kSyncDir}, {"Rename", kRename}, {"Delete", kDelete},
@@ -44,15 +49,16 @@ std::vector<Call> every_call() {
   std::vector<Call> calls;
   for (const Kind& kind : kKinds) {
     for (const Named& named : kOperations) {
-      if ((kind.operations & named.operation) == 0) continue;
+      const bool works = (kind.working & named.operation) != 0;
+      if (!works && (kind.starting & named.operation) == 0) continue;
       const bool reads = (named.operation & (kOpen | kRead | kDelete)) != 0;
       for (const Errno error : {Errno::eio, Errno::enospc}) {
         if (reads && error == Errno::enospc) continue;
         Fault fault{kind.kind, static_cast<unsigned>(named.operation), error, 0, 1};
         fault.torn_bytes = 100;
         calls.push_back(
-            {std::string(kind.name) + named.name + (error == Errno::eio ? "Eio" : "Enospc"),
-             fault});
+            {std::string(kind.name) + named.name + (error == Errno::eio ? "Eio" : "Enospc"), fault,
+             works});
       }
     }
   }
@@ -71,6 +77,7 @@ TEST_P(EveryCall, MayFailOnceWhileTheJournalWorks) {
     rig.append_through(60);  // a memtable is written out
     rig.expect_all_there();
     rig.restart_healthy();
+    EXPECT_TRUE(rig.system->fired() > 0 || !GetParam().works) << "the fault was never met";
     rig.append_through(70);
     rig.expect_all_there();
   });
@@ -105,6 +112,29 @@ TEST_P(EveryCall, MayFailOnceAsItStarts) {
       rig.restart_healthy();
       rig.expect_all_there();
     }
+    EXPECT_TRUE(rig.system->fired() > 0 || GetParam().works) << "the fault was never met";
+  });
+}
+
+TEST(TableDelete, MayFailInATrimAndIsMadeUpForLater) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    rig.open();
+    EXPECT_EQ(rig.append_through(60), 0);
+    rig.system->inject({kTable, kDelete, Errno::eio, 0, 1});
+    EXPECT_EQ(set_watermark(*rig.journal, 50, rig.generation), Outcome::ok);
+    EXPECT_TRUE(eventually([&] {
+      rig.journal->trim("s");
+      return rig.system->fired() > 0;
+    })) << "the fault was never met";
+    EXPECT_EQ(read(*rig.journal, 51).blocks.size(), 10u);
+    rig.restart_healthy();
+    EXPECT_EQ(rig.append_through(70), 0);
+    const ReadResult result = read(*rig.journal, 51);
+    ASSERT_TRUE(result.ok) << result.error;
+    EXPECT_FALSE(result.lost);
+    EXPECT_EQ(result.blocks.size(), 20u);
   });
 }
 
