@@ -39,7 +39,7 @@ section "kill" "rounds|ok|FAILED" python3 tests/integration/kill.py \
 section "10 GiB of backlog" "records of|^most|ok|FAILED" \
   env SPILLWAY_BACKLOG_GIB=10 python3 tests/integration/bounds.py \
   a_backlog_takes_the_disk_that_readme_says_and_little_memory
-section "mutants" "SURVIVED|mutants," tests/mutants/mutants.py run
+section "mutants" "SURVIVED|HANGS|mutants," tests/mutants/mutants.py run
 if command -v clang++-14 >/dev/null; then
   section "fuzzing" "executions|ERROR" sh -c \
     "python3 tests/fuzz/fuzz.py frame batch journal --runs 10000000 &&
