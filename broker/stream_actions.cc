@@ -171,7 +171,7 @@ journal::LedgerEntry Stream::ledger_entry(const recovery::Loss& loss) const {
   entry.id = loss.id;
   entry.sink = loss.sink;
   entry.first = loss.first_position;
-  if (loss.last != 0) {
+  if (!loss.growing) {
     entry.last = loss.last_position;
     entry.count = loss.last - loss.first + 1;
   }
@@ -374,7 +374,7 @@ void Stream::on(action::CoverageMoved& a) {
 
 void Stream::on(action::Lost& a) {
   const recovery::Loss& loss = a.loss;
-  const std::uint64_t count = loss.last == 0 ? 0 : loss.last - loss.first + 1;
+  const std::uint64_t count = loss.growing ? 0 : loss.last - loss.first + 1;
   log::warning("records did not reach a sink", {{"stream", name_},
                                                 {"sink", loss.sink},
                                                 {"first", loss.first_position},

@@ -56,12 +56,13 @@ struct Loss {
   std::uint64_t id = 0;
   std::string sink;  // empty: every sink of the stream
   Offset first = 0;
-  Offset last = 0;  // 0: still growing
+  Offset last = 0;  // before `first`: nothing after all
   Position first_position;
   Position last_position;
   LossReason reason{};
   WallMs time = 0;
   bool upper_bound = false;
+  bool growing = false;  // its end is not known yet; `last` says nothing
   std::string text;
 };
 

@@ -16,7 +16,7 @@ Loss StreamMachine::make_loss(std::string sink, Offset first, Offset last, LossR
   loss.first = first;
   loss.last = last;
   loss.first_position = table_.position_of(first);
-  if (last != 0) loss.last_position = table_.position_of(last);
+  loss.last_position = table_.position_of(last);
   loss.reason = reason;
   loss.time = now_.wall;
   loss.upper_bound = upper_bound;
@@ -37,6 +37,7 @@ void StreamMachine::begin_drop(Sink& sink, LossReason reason) {
   if (sink.reopen_after_drop) deliver(sink, delivery::Held{false});
   const Offset first = effective(sink) + 1;
   Loss loss = make_loss(sink.policy.name, first, 0, reason, false);
+  loss.growing = true;
   state.dropping = true;
   state.drop_first = first;
   state.drop_reason = reason;

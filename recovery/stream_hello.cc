@@ -152,6 +152,12 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   evicted_ = held;
   want_.closed_end = held;
   want_.checkpoint = held;
+  if (want_.mark_offset > held) {
+    // Whoever goes on from it would leave out what comes again.
+    want_.mark_offset = 0;
+    want_.mark.clear();
+    mark_cut_ = change();
+  }
 }
 
 void StreamMachine::resolve_cursors(Offset held) {

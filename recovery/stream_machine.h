@@ -329,6 +329,7 @@ class StreamMachine {
   Offset released_ = 0;           // sinks may have been sent what comes through here
   Offset hole_first_ = 0;         // what the journal lost of its middle; 0: nothing
   Offset hole_last_ = 0;
+  std::optional<std::uint64_t> mark_cut_;   // until then the stored mark lies beyond the head
   std::optional<std::uint64_t> restoring_;  // nothing is acknowledged before this is durable
   Offset restore_to_ = 0;                   // and before the journal reaches to here again
   bool journal_down_ = false;

@@ -245,8 +245,10 @@ void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const
 void StreamMachine::apply_durable() {
   if (stop_done_) return;
   if (known_) want_.checkpoint = std::max(want_.checkpoint, durable_.checkpoint);
-  want_.mark_offset = durable_.mark_offset;
-  want_.mark = durable_.mark;
+  if (!mark_cut_ || durable_at(*mark_cut_)) {
+    want_.mark_offset = durable_.mark_offset;
+    want_.mark = durable_.mark;
+  }
   want_.closed_end = durable_.closed_end;
   while (!unsaid_.empty() && durable_at(unsaid_.front().second)) unsaid_.pop_front();
   while (!marks_.empty() && marks_.front().first <= want_.mark_offset) marks_.pop_front();

@@ -40,13 +40,27 @@ TEST_F(Drops, OfAWholeOutageAreOneEntryThatEndsWithIt) {
   hello();
   publish(5);
   ASSERT_EQ(losses().size(), 1U);
-  EXPECT_EQ(losses()[0].last, 0U);  // nobody knows yet
+  EXPECT_TRUE(losses()[0].growing);
   publish(5);
   connect();
   ASSERT_EQ(losses().size(), 2U);
   EXPECT_EQ(losses()[1].id, losses()[0].id);
   EXPECT_EQ(losses()[1].first, losses()[0].first);
   EXPECT_EQ(losses()[1].last, 10U);
+}
+
+// Of the group that had begun nothing is dropped, so before record 1 there is nothing to speak of.
+TEST_F(Drops, OfNothingHaveAnEnd) {
+  start(dropping(0));
+  hello();
+  publish_part(0);
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_TRUE(losses()[0].growing);
+  connect();
+  ASSERT_EQ(losses().size(), 2U);
+  EXPECT_EQ(losses()[1].id, losses()[0].id);
+  EXPECT_FALSE(losses()[1].growing);
+  EXPECT_EQ(losses()[1].last + 1, losses()[1].first);
 }
 
 TEST_F(Drops, ThatGoOnAreTheSameEntryGrown) {

@@ -90,6 +90,20 @@ TEST_F(FirstHello, GivesUpNothingThatASinkSaysItHas) {
   EXPECT_EQ(lost(), (Ranges{{7, 8}}));
 }
 
+// A producer goes on after its mark: with one beyond held it would leave out what comes again.
+TEST_F(FirstHello, ForgetsAMarkBeyondWhatIsHeld) {
+  DurableState closed = store(3, Acks::none);
+  closed.checkpoint = 8;
+  closed.mark_offset = 8;
+  closed.mark = "m8";
+  start(under(Acks::none), closed);
+  hello_after(8, 5);
+  EXPECT_EQ(held(), at(4));
+  ASSERT_TRUE(last<action::Welcome>());
+  EXPECT_EQ(last<action::Welcome>()->mark, "");
+  EXPECT_EQ(stored->mark, "");
+}
+
 TEST_F(FirstHello, ReadsAStoreUnderThePolicyThatIsStoredInIt) {
   start(under(Acks::none), store(3));
   hello_after(8, 5);

@@ -90,8 +90,7 @@ void World::check_mark(const recovery::action::Welcome& welcome) const {
     require(!welcome.mark.empty() && welcome.mark_position >= newest->at,
             "Welcome has an older mark than that of", newest->at);
   }
-  // Under quorum and none a first Hello may lower held below the mark that is stored.
-  if (welcome.mark.empty() || !acknowledges_for_good()) return;
+  if (welcome.mark.empty()) return;
   require(welcome.mark_position <= welcome.held,
           "Welcome has a mark beyond held:", welcome.mark_position, "held", welcome.held);
   require(lost_something_ || welcome.mark == to_string(welcome.mark_position),

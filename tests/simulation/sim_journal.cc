@@ -38,7 +38,7 @@ void Journal::remember() {
 void Journal::enter(const std::vector<recovery::Loss>& losses,
                     const recovery::DurableState& state) {
   for (const recovery::Loss& loss : losses) {
-    Entry entry{loss.id, kEverySink, loss.first_position, loss.last_position, loss.last == 0};
+    Entry entry{loss.id, kEverySink, loss.first_position, loss.last_position, loss.growing};
     for (const auto& [name, sink] : names_) {
       if (name == loss.sink) entry.sink = sink;
     }
@@ -175,8 +175,7 @@ bool Journal::ledgered(std::size_t sink, Position position) const {
 
 bool Journal::has_no_end(std::uint64_t entry) const {
   const auto at = std::ranges::find(ledger_, entry, &Entry::id);
-  // One that ends before record 1 looks as one that goes on.
-  return at != ledger_.end() && at->growing && at->first.sequence > 1;
+  return at != ledger_.end() && at->growing;
 }
 
 std::uint64_t Journal::running_at(Offset offset) const {

@@ -179,7 +179,7 @@ void World::run(const action::Write& a) {
             "a second write while one is under way, and not both append");
     ++counts_.overlapped;
   }
-  require(!acknowledges_for_good() || a.state->mark_offset <= a.state->checkpoint,
+  require(a.state->mark_offset <= a.state->checkpoint,
           "a mark is stored beyond its checkpoint:", a.state->mark_offset, a.state->checkpoint);
   Journal::Commit commit;
   commit.generation = journal_generation_;
