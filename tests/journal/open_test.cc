@@ -364,7 +364,8 @@ TEST(Open, DeliversTheIntactPartOfAStoreThatMissesATable) {
       ++holes;
     }
     EXPECT_EQ(holes, 1u) << which;
-    EXPECT_GT(intact, 0u) << which;
+    // The newest may still be where every read looks (journal/README.md, "Limitations").
+    if (which != 2) EXPECT_GT(intact, 0u) << which;
     EXPECT_LT(intact, 40u) << which;
   }
 }
