@@ -86,7 +86,9 @@ void World::check_drop(const recovery::Loss& loss) const {
 void World::check_mark(const recovery::action::Welcome& welcome) const {
   const auto newest = std::ranges::find_if(records_.rbegin(), records_.rend(),
                                            [](const Record& record) { return record.mark; });
-  if (newest != records_.rend() && !lost_something_) {
+  // Under quorum and none a first Hello may lower held below the mark that is stored. That one is
+  // forgotten, and it was the only one.
+  if (newest != records_.rend() && !lost_something_ && acknowledges_for_good()) {
     require(!welcome.mark.empty() && welcome.mark_position >= newest->at,
             "Welcome has an older mark than that of", newest->at);
   }
