@@ -408,7 +408,7 @@ std::optional<std::string> unknown_command(const CLI::App& app,
     for (const auto* command : commands) names.push_back(command->get_name());
     std::string text = "\"" + argument + "\" is not a command";
     if (const auto near = config::nearest(argument, names); !near.empty()) {
-      return text + ", did you mean \"" + near + "\"?";
+      return text.append(", did you mean \"").append(near).append("\"?");
     }
     text += " (one of";
     for (const auto& name : names) text.append(" ").append(name);
