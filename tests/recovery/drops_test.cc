@@ -16,17 +16,8 @@ class Drops : public StreamFixture {
     return p;
   }
 
-  // One record in a batch of its own, the `part`th of a group of three.
-  void publish_part(int part) {
-    records = {RecordInfo{100, part != 0, part != 2, false}};
-    event::BatchCame batch;
-    batch.session = *machine->session();
-    batch.first = {machine->epochs().current(), machine->head() + 1};
-    batch.count = 1;
-    batch.bytes = 100;
-    batch.records = records;
-    step(batch);
-  }
+  // The `part`th of a group of three.
+  void publish_of_three(int part) { publish_part(part != 0, part != 2); }
 
   std::vector<Loss> losses() const {
     std::vector<Loss> found;
@@ -53,7 +44,7 @@ TEST_F(Drops, OfAWholeOutageAreOneEntryThatEndsWithIt) {
 TEST_F(Drops, OfNothingHaveAnEnd) {
   start(dropping(0));
   hello();
-  publish_part(0);
+  publish_of_three(0);
   ASSERT_EQ(losses().size(), 1U);
   EXPECT_TRUE(losses()[0].growing);
   connect();
@@ -80,7 +71,7 @@ TEST_F(Drops, ThatGoOnAreTheSameEntryGrown) {
 TEST_F(Drops, EndAtWholeGroups) {
   start(dropping(kUnlimited, 8));
   hello();
-  for (int i = 0; i < 30; ++i) publish_part(i % 3);
+  for (int i = 0; i < 30; ++i) publish_of_three(i % 3);
   ASSERT_FALSE(losses().empty());
   for (const Loss& loss : losses()) EXPECT_EQ(loss.last % 3, 0U) << loss.last;
 }
@@ -88,7 +79,7 @@ TEST_F(Drops, EndAtWholeGroups) {
 TEST_F(Drops, OfAnOutageThatEndsInsideAGroupLeaveAllOfThatGroup) {
   start(dropping(0));
   hello();
-  for (int i = 0; i < 8; ++i) publish_part(i % 3);
+  for (int i = 0; i < 8; ++i) publish_of_three(i % 3);
   connect();
   ASSERT_FALSE(losses().empty());
   EXPECT_EQ(losses().back().last, 6U);

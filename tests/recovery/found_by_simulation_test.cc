@@ -40,14 +40,7 @@ TEST_F(Found, AGapThatTheProducerFillsAfterAllHaltsNoLonger) {
   start(policy());
   hello();
   connect();
-  records = {RecordInfo{100, false, true, false}};
-  event::BatchCame begins;
-  begins.session = kSession;
-  begins.first = {kEpoch, 1};
-  begins.count = 1;
-  begins.bytes = 100;
-  begins.records = records;
-  step(begins);
+  publish_part(false, true);
   step(event::SessionEnded{kSession});
   event::HelloCame again;
   again.oldest = Position{kEpoch, 3};
@@ -55,11 +48,7 @@ TEST_F(Found, AGapThatTheProducerFillsAfterAllHaltsNoLonger) {
   again.generation = 1;
   hello(again);
   ASSERT_TRUE(machine->halted());
-  records = {RecordInfo{100, true, false, false}};
-  begins.session = *machine->session();
-  begins.first = {kEpoch, 2};
-  begins.records = records;
-  step(begins);
+  publish_part(true, false);
   EXPECT_FALSE(machine->halted());
   step(event::HaltCleared{1, true, {}, {}});
   EXPECT_EQ(machine->head(), 2U);
@@ -350,14 +339,7 @@ TEST_F(Found, TheRestOfAGroupIsWrittenFromItsReserve) {
   start(policy());
   hello();
   auto_write = false;
-  records = {RecordInfo{100, false, true, false}};
-  event::BatchCame begins;
-  begins.session = kSession;
-  begins.first = {kEpoch, 1};
-  begins.count = 1;
-  begins.bytes = 100;
-  begins.records = records;
-  step(begins);
+  publish_part(false, true);
   ASSERT_EQ(writes.size(), 1U);
   EXPECT_TRUE(writes[0].use_group_reserve);
 }

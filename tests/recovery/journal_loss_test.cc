@@ -146,23 +146,13 @@ TEST_F(JournalLoss, IsFilledByOneAppendBeforeAnythingMoreIsTaken) {
 // What continues a group comes in all the same: it waits for that append.
 TEST_F(JournalLoss, IsFilledOnceThoughAGroupGoesOn) {
   fill(800);
-  const auto publish_part = [this](bool continues) {
-    records = {RecordInfo{100, continues, true, false}};
-    event::BatchCame batch;
-    batch.session = *machine->session();
-    batch.first = {machine->epochs().current(), machine->head() + 1};
-    batch.count = 1;
-    batch.bytes = 100;
-    batch.records = records;
-    step(batch);
-  };
-  publish_part(false);
+  publish_part(false, true);
   finish_writes();
   ASSERT_EQ(machine->journal_end(), 11U);
   reopen(stored, 2);
   ASSERT_EQ(writes.size(), 1U);
   ASSERT_EQ(writes[0].fills.size(), 1U);
-  publish_part(true);
+  publish_part(true, true);
   ASSERT_EQ(machine->head(), 12U);
   EXPECT_EQ(writes.size(), 1U);
   finish_writes();

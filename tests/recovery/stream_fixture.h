@@ -84,12 +84,23 @@ class StreamFixture : public ::testing::Test {
 
   void publish(std::uint64_t count = 1, std::uint64_t bytes = 100) {
     records.assign(count, RecordInfo{bytes, false, false, false});
+    send(count * bytes);
+  }
+
+  // One record of a group, in a batch of its own: `open` says that more of the group follow.
+  void publish_part(bool continues, bool open) {
+    records = {RecordInfo{100, continues, open, false}};
+    send(100);
+  }
+
+  // `records` as the next batch.
+  void send(std::uint64_t bytes) {
     event::BatchCame batch;
     batch.session = machine->session().value_or(kSession);
     const Offset next = machine->head() + 1;
     batch.first = {machine->epochs().current(), next - machine->epochs().current_base()};
-    batch.count = count;
-    batch.bytes = count * bytes;
+    batch.count = records.size();
+    batch.bytes = bytes;
     batch.records = records;
     step(batch);
   }
