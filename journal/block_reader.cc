@@ -219,9 +219,18 @@ std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle*
     }
     least = low;
   }
+  std::optional<Block> before;  // ends inside a group, unless what follows begins another
   for (seek_containing(*it, least); it->Valid(); it->Next()) {
     const auto block = decode_header(offset_at(*it), it->value().ToStringView());
-    if (!block || block->last() < least || !block->ends_clean) continue;
+    if (before && block && block->starts_clean) {  // a producer left its group unfinished
+      return Location{before->last(), before->running_bytes, block->received_ms};
+    }
+    before.reset();
+    if (!block || block->last() < least) continue;
+    if (!block->ends_clean) {
+      before = block;
+      continue;
+    }
     Location location{block->last(), block->running_bytes, 0};
     it->Next();
     if (it->Valid()) {

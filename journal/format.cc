@@ -90,7 +90,9 @@ Header header_of(std::span<const BlockPtr> blocks) {
 }
 
 bool joins(const Block& first, const Block& last, std::uint64_t bytes, const Block& next) {
-  return !first.skip && !next.skip && next.position.epoch == first.position.epoch &&
+  // A cut between two groups is only found where a value ends.
+  const bool cut = (last.ends_clean || next.starts_clean) && !next.ends_clean;
+  return !first.skip && !next.skip && next.position.epoch == first.position.epoch && !cut &&
          next.first == last.first + last.count && bytes + next.bytes() <= kPackBytes;
 }
 

@@ -172,10 +172,11 @@ void Writer::watch_disk() {
   for (const auto& [name, stream] : shared_.streams) stream->staged = stream->durable;
   const std::uint64_t reserve = reserved(nullptr);
   const Sizing& sizing = shared_.context.sizing;
-  // Once refused, there must be more than a little room before the answer changes back.
+  // Once refused, there must be room for what was, and more than a little, before the answer
+  // changes back: a halt that ends and comes again with the next record helps nobody.
   const std::uint64_t margin =
       answer_ == Outcome::ok ? 0 : sizing.reserve + shared_.context.options.max_disk_bytes / 64;
-  announce(bound_.check(0, reserve + margin));
+  announce(bound_.check(answer_ == Outcome::ok ? 0 : refused_bytes_, reserve + margin));
   if (!have_ballast_ && bound_.check(0, reserve + margin + 2 * sizing.ballast) == Outcome::ok) {
     have_ballast_ = make_ballast(shared_.context.layout, sizing.ballast);
     bound_.look();

@@ -163,6 +163,7 @@ Outcome Writer::admit(const Commit& commit, Stream& stream, std::uint64_t bytes)
   }
   if (outcome == Outcome::ok) return outcome;
   announce(outcome);
+  refused_bytes_ = bytes;
   if (!commit.use_group_reserve) return outcome;
   const std::lock_guard lock(shared_.counters_mutex);
   ++shared_.counters.bound_breaches;

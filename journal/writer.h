@@ -88,6 +88,7 @@ class Writer {
   bool purged_ = false;  // dead letters whose space was not given back yet
   bool have_ballast_ = false;
   Outcome answer_ = Outcome::ok;
+  std::uint64_t refused_bytes_ = 0;  // of the last commit for which there was no room
 };
 
 }  // namespace spillway::journal

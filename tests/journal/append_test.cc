@@ -137,16 +137,27 @@ TEST(Append, NeverPacksAcrossAnEpochOrASkip) {
 TEST(Append, KeepsTheFlagsOfBothEndsWhenItPacks) {
   TempDir dir;
   const auto journal = open_journal(options_in(dir.path()));
-  const auto open_at_end = [](Block& block) { block.ends_clean = false; };
-  const auto open_at_start = [](Block& block) { block.starts_clean = false; };
-  ASSERT_EQ(append(*journal, {with(make_block(1, 1, 10), open_at_end),
-                              with(make_block(2, 1, 10), open_at_start),
-                              with(make_block(3, 1, 10), open_at_end)}),
+  // A group of three, then one of which two have come.
+  const auto place = [](bool starts, bool ends) {
+    return [starts, ends](Block& block) {
+      block.starts_clean = starts;
+      block.ends_clean = ends;
+    };
+  };
+  ASSERT_EQ(append(*journal, {with(make_block(1, 1, 10), place(true, false)),
+                              with(make_block(2, 1, 10), place(false, false)),
+                              with(make_block(3, 1, 10), place(false, true)),
+                              with(make_block(4, 1, 10), place(true, false)),
+                              with(make_block(5, 1, 10), place(false, false))}),
             Outcome::ok);
   const ReadResult result = read(*journal, 1);
-  ASSERT_EQ(result.blocks.size(), 1u);
+  // A sink can only be cut off where a value ends.
+  ASSERT_EQ(result.blocks.size(), 2u);
   EXPECT_TRUE(result.blocks[0]->starts_clean);
-  EXPECT_FALSE(result.blocks[0]->ends_clean);
+  EXPECT_TRUE(result.blocks[0]->ends_clean);
+  EXPECT_EQ(result.blocks[1]->first, 4u);
+  EXPECT_TRUE(result.blocks[1]->starts_clean);
+  EXPECT_FALSE(result.blocks[1]->ends_clean);
 }
 
 TEST(Append, KeepsStreamsApart) {

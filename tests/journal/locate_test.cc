@@ -13,8 +13,10 @@ struct Fixture : testing::Test {
   void fill(Offset count) {
     std::vector<BlockPtr> blocks;
     for (Offset i = 1; i <= count; ++i) {
-      blocks.push_back(
-          with(make_block(i, 1, kBytes), [&](Block& block) { block.ends_clean = i % 3 == 0; }));
+      blocks.push_back(with(make_block(i, 1, kBytes), [&](Block& block) {
+        block.starts_clean = i % 3 == 1;
+        block.ends_clean = i % 3 == 0;
+      }));
     }
     ASSERT_EQ(append(*journal, blocks), Outcome::ok);
   }
@@ -66,11 +68,42 @@ TEST_F(Locate, FindsNothingInsideAGroupThatHasNotEnded) {
   EXPECT_EQ(locate(*journal, 29, 0, 0)->offset, 30u);
 }
 
+TEST_F(Locate, FindsTheEndOfAGroupThatItsProducerLeftUnfinished) {
+  std::vector<BlockPtr> blocks;
+  for (Offset i = 1; i <= 9; ++i) {
+    blocks.push_back(with(make_block(i, 1, kBytes), [&](Block& block) {
+      block.starts_clean = i % 3 == 1;
+      block.ends_clean = false;
+    }));
+  }
+  ASSERT_EQ(append(*journal, blocks), Outcome::ok);
+  EXPECT_EQ(locate(*journal, 2, 0, 0)->offset, 3u);
+  EXPECT_EQ(locate(*journal, 4, 0, 0)->offset, 6u);
+  EXPECT_EQ(locate(*journal, 4, 0, 0)->running_bytes, blocks[5]->running_bytes);
+  EXPECT_FALSE(locate(*journal, 7, 0, 0));
+}
+
+// Small ones, which share values on disk.
+TEST_F(Locate, FindsEveryEndOfAGroupAmongSmallBlocks) {
+  std::vector<BlockPtr> blocks;
+  for (Offset i = 1; i <= 30; ++i) {
+    blocks.push_back(with(make_block(i, 1, 100), [&](Block& block) {
+      block.starts_clean = i % 3 == 1;
+      block.ends_clean = i % 3 == 0;
+    }));
+  }
+  blocks.pop_back();  // the last group is unfinished
+  ASSERT_EQ(append(*journal, blocks), Outcome::ok);
+  EXPECT_EQ(locate(*journal, 26, 0, 0)->offset, 27u);
+  EXPECT_FALSE(locate(*journal, 28, 0, 0));
+}
+
 TEST_F(Locate, AgreesWithASearchOfEveryBlock) {
   std::mt19937_64 random(1);
   std::vector<BlockPtr> blocks;
   std::uint64_t running = 0;
   std::int64_t received = 0;
+  bool clean = true;
   for (Offset next = 1; blocks.size() < 120;) {
     const std::uint64_t count = 1 + random() % 50;
     const std::uint64_t bytes = 33 * 1024 + random() % 9000;  // two do not fit into one value
@@ -79,7 +112,8 @@ TEST_F(Locate, AgreesWithASearchOfEveryBlock) {
     blocks.push_back(with(make_block(next, count, bytes), [&](Block& block) {
       block.running_bytes = running;
       block.received_ms = received;
-      block.ends_clean = random() % 3 != 0;
+      block.starts_clean = clean;
+      block.ends_clean = clean = random() % 3 != 0;
     }));
     next += count;
   }
