@@ -20,11 +20,7 @@ void StreamMachine::on(const event::BatchCame& e) {
     return reject(e.session, RejectCode::malformed, false, "sequences begin at 1");
   }
   if (first > head_ + 1) {
-    if (discarding_ || halted()) {  // sent before the producer heard of the halt
-      discarding_ = resume_owed_ = true;
-      out_->push_back(action::Discard{e.session, e.count});
-      return;
-    }
+    if (discarding_ || halted()) return discard_behind(e);
     return reject(e.session, RejectCode::gap, false,
                   "expected record " + to_string(table_.position_of(head_ + 1)) + ", got " +
                       to_string(e.first));
@@ -50,6 +46,14 @@ void StreamMachine::on(const event::BatchCame& e) {
   }
 }
 
+// Sent before the producer heard of the halt, and that the record after head has to come again: it
+// is told once, however much is on its way.
+void StreamMachine::discard_behind(const event::BatchCame& batch) {
+  if (!discarding_) resume_owed_ = true;
+  discarding_ = true;
+  out_->push_back(action::Discard{batch.session, batch.count});
+}
+
 // A relay names its own epochs: the first batch of one says what came before it (D6).
 bool StreamMachine::check_epoch(const event::BatchCame& batch) {
   const std::uint64_t epoch = batch.first.epoch;
@@ -61,8 +65,7 @@ bool StreamMachine::check_epoch(const event::BatchCame& batch) {
       return true;
     }
     if (discarding_ || halted()) {
-      discarding_ = resume_owed_ = true;
-      out_->push_back(action::Discard{batch.session, batch.count});
+      discard_behind(batch);
       return false;
     }
     reject(batch.session, RejectCode::gap, false,
@@ -71,8 +74,7 @@ bool StreamMachine::check_epoch(const event::BatchCame& batch) {
     return false;
   }
   if (epoch > table_.current() && (discarding_ || halted())) {  // its beginning was discarded
-    discarding_ = resume_owed_ = true;
-    out_->push_back(action::Discard{batch.session, batch.count});
+    discard_behind(batch);
     return false;
   }
   const auto known = table_.offset_of(batch.first);
@@ -136,7 +138,41 @@ std::uint64_t StreamMachine::admissible(const event::BatchCame& batch, std::uint
   return records.size();
 }
 
+// In two blocks where the end of a batch is the beginning of a group: what is dropped, and what may
+// use a group's reserve, ends with a block.
 void StreamMachine::admit(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count) {
+  if (batch.skip) {
+    end_group();
+    admit_block(batch, skip, count, true);
+    if (*batch.skip != LossReason::filter) {
+      const Offset first = head_ - count + 1;
+      record_loss(make_loss({}, first, head_, LossReason::upstream, false));
+      unsaid_.emplace_back(first, changes_);
+    }
+    return;
+  }
+  const auto records = batch.records.subspan(skip, count);
+  if (!records.front().continues) end_group();
+  // Through the last place after which nothing is unfinished.
+  std::uint64_t whole = records.back().open ? count - 1 : count;
+  while (whole > 0 && whole < count && records[whole - 1].open && records[whole].continues) --whole;
+  if (whole > 0) admit_block(batch, skip, whole, true);
+  if (whole < count) admit_block(batch, skip + whole, count - whole, false);
+}
+
+// What comes after the head continues nothing before it.
+void StreamMachine::end_group() {
+  clean_head_ = head_;
+  window_.end_group();
+  if (!torn_) return;
+  torn_.reset();
+  for (auto& sink : sinks_) {
+    if (sink->report_waits) resolve_report(*sink);  // its drop ends here
+  }
+}
+
+void StreamMachine::admit_block(const event::BatchCame& batch, std::uint64_t skip,
+                                std::uint64_t count, bool ends_clean) {
   BlockInfo block;
   block.first = head_ + 1;
   block.last = head_ + count;
@@ -148,27 +184,15 @@ void StreamMachine::admit(const event::BatchCame& batch, std::uint64_t skip, std
     for (const RecordInfo& record : batch.records.subspan(skip, count)) block.bytes += record.bytes;
   }
   if (!batch.skip) {
-    const RecordInfo& last = batch.records[skip + count - 1];
-    block.ends_clean = !last.open;
-    block.inside_record = last.inside_record;
-    // The last place in it where nothing is unfinished.
-    for (std::uint64_t i = skip + count; i > skip; --i) {
-      if (batch.records[i - 1].open) continue;
-      clean_head_ = block.first + (i - 1 - skip);
-      break;
-    }
-  } else {
-    clean_head_ = block.last;
-    if (*batch.skip != LossReason::filter) {
-      record_loss(make_loss({}, block.first, block.last, LossReason::upstream, false));
-      unsaid_.emplace_back(block.first, changes_);
-    }
+    block.starts_clean = !batch.records[skip].continues;
+    block.inside_record = batch.records[skip + count - 1].inside_record;
   }
-  group_open_ = !block.ends_clean;
+  block.ends_clean = ends_clean;
   running_bytes_ += block.bytes;
   block.running_bytes = running_bytes_;
   window_.push(block);
   head_ = block.last;
+  if (ends_clean) clean_head_ = head_;
   if (gap_through_ && head_ >= *gap_through_) end_gap();  // the producer had it after all
   if (batch.mark_index && *batch.mark_index >= skip && *batch.mark_index < skip + count) {
     marks_.emplace_back(block.first + (*batch.mark_index - skip), std::string(batch.mark));

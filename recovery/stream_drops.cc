@@ -73,39 +73,40 @@ void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
   if (sink.locating || !sink.waiting_skips.empty() || sink.restart_change) return;
   const Backlog waiting = backlog(sink);
   const Offset passed = effective(sink);
-  Offset offset_min = passed + 1;
-  std::uint64_t bytes_min = 0;
-  WallMs received_min = 0;
+  Cut cut{reason, passed + 1, 0, 0};
   if (const std::uint64_t limit = max_bytes(sink); waiting.bytes > limit) {
-    bytes_min = running_bytes_ - (limit - limit / 8);
+    cut.bytes_min = running_bytes_ - (limit - limit / 8);
   }
   if (const std::uint64_t limit = sink.policy.max_records; waiting.records > limit) {
-    offset_min = std::max(offset_min, head_ - (limit - limit / 8));
+    cut.offset_min = std::max(cut.offset_min, head_ - (limit - limit / 8));
   }
   if (reason == LossReason::age && sink.policy.max_age) {
-    received_min = now_.wall - sink.policy.max_age->count();
+    cut.received_min = now_.wall - sink.policy.max_age->count();
   }
-  if (reason == LossReason::limit && bytes_min == 0 && offset_min == passed + 1) {
+  if (reason == LossReason::limit && cut.bytes_min == 0 && cut.offset_min == passed + 1) {
     // The disk bound: what frees files is about an eighth of what this sink keeps there.
     const std::uint64_t kept = std::max(running_bytes_ - waiting.bytes, sink.dropped_bytes);
-    bytes_min =
+    cut.bytes_min =
         kept + std::max<std::uint64_t>((running_bytes_ - std::min(kept, running_bytes_)) / 8, 1);
   }
-  if (offset_min < window_.first()) {
-    sink.locating = next_id_++;
-    sink.locating_for = reason;
-    out_->push_back(action::Locate{sink.id, *sink.locating, offset_min, bytes_min, received_min});
-    return;
-  }
+  if (cut.offset_min >= window_.first()) return drop_in_window(sink, cut);
+  sink.locating = next_id_++;
+  sink.cut = cut;
+  out_->push_back(
+      action::Locate{sink.id, *sink.locating, cut.offset_min, cut.bytes_min, cut.received_min});
+}
+
+void StreamMachine::drop_in_window(Sink& sink, const Cut& cut) {
   const auto& blocks = window_.blocks();
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const BlockInfo& block = blocks[i];
-    if (block.last < offset_min || block.running_bytes < bytes_min || !block.ends_clean) continue;
-    if (i + 1 < blocks.size() && blocks[i + 1].received < received_min) continue;
+    if (block.last < cut.offset_min || block.running_bytes < cut.bytes_min) continue;
+    if (!block.ends_clean) continue;
+    if (i + 1 < blocks.size() && blocks[i + 1].received < cut.received_min) continue;
     sink.dropped_bytes = block.running_bytes;
-    return drop_through(sink, block.last, reason);
+    return drop_through(sink, block.last, cut.reason);
   }
-  if (clean_head_ > passed) drop_through(sink, clean_head_, reason);
+  if (clean_head_ != torn_) drop_through(sink, clean_head_, cut.reason);
 }
 
 void StreamMachine::on(const event::Located& e) {
@@ -116,12 +117,10 @@ void StreamMachine::on(const event::Located& e) {
   const Offset passed = effective(sink);
   if (e.offset > passed) {
     sink.dropped_bytes = e.running_bytes;
-    return drop_through(sink, std::min(e.offset, head_), sink.locating_for);
+    return drop_through(sink, std::min(e.offset, head_), sink.cut.reason);
   }
   // Nothing in the journal reaches so far: what is left to drop is in the window.
-  if (e.offset == 0 && window_.first() > passed + 1 && window_.first() - 1 <= clean_head_) {
-    drop_through(sink, window_.first() - 1, sink.locating_for);
-  }
+  if (e.offset == 0) drop_in_window(sink, sink.cut);
 }
 
 void StreamMachine::drop_through(Sink& sink, Offset last, LossReason reason) {

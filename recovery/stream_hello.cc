@@ -147,6 +147,7 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   acks_after_ = acknowledged.value_or(0);
   resolve_cursors(held);
   head_ = clean_head_ = held;
+  if (held > table_.current_base()) torn_ = held;
   appended_ = durable_end_ = held;
   window_.clear(held + 1);
   evicted_ = held;
@@ -235,14 +236,13 @@ void StreamMachine::open_epoch(std::uint64_t number) {
   }
   was_clean_ = true;
   begin_epoch(number, head_);
-  clean_head_ = head_;
+  end_group();
 }
 
 // What a sink reported beyond the end of the last epoch belongs to no record of the new one.
 void StreamMachine::begin_epoch(std::uint64_t number, Offset base) {
   table_.open(number, base);
   want_.epoch_newest = std::max(want_.epoch_newest, number);
-  group_open_ = false;
   end_gap();  // nobody sends what the last epoch lacks
   const auto clamp = [base](std::vector<SkipRange>& ranges) {
     std::erase_if(ranges, [base](const SkipRange& range) { return range.first > base; });
@@ -306,10 +306,10 @@ void StreamMachine::pass_gap() {
   block.running_bytes = running_bytes_;
   block.arrived = now_.steady;
   block.received = now_.wall;
+  end_group();
   window_.push(block);
   out_->push_back(skip);
   head_ = clean_head_ = *gap_through_;
-  group_open_ = false;
   accept_gap_ = false;
   end_gap();
 }

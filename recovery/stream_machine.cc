@@ -50,6 +50,7 @@ void StreamMachine::on(const event::Started& e) {
     // Open: all that was acknowledged is in the journal (D3).
     head_ = clean_head_ = appended_ = durable_end_ = e.journal_end;
     safe_ = head_;
+    if (head_ > table_.current_base()) torn_ = head_;
     open_first_ = want_.first;
     enter(Coverage::open);
     want_.acks = policy_.acks;
@@ -278,7 +279,9 @@ std::optional<Instant> StreamMachine::deadline() const {
       progress() != progress_written_) {
     consider(std::max(checkpoint_due(), now_.steady + Millis(1)));
   }
-  if (disk_refused_ && !journal_down_) consider(std::max(disk_retry_at_, now_.steady + Millis(1)));
+  if (disk_refused_ && appended_ < head_ && !journal_down_) {
+    consider(std::max(disk_retry_at_, now_.steady + Millis(1)));
+  }
   if (hello_ && hello_->cut_at) consider(hello_->cut_at);
   if (latch_wanted_) {
     consider(std::max(*latch_wanted_ + kLatchPatience, now_.steady + kLatchPatience / 4));

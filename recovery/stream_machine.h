@@ -98,6 +98,13 @@ class StreamMachine {
     SkipRange range;
     std::uint64_t change = 0;
   };
+  // Where a sink that drops its oldest is to be cut off: at the first place beyond all of these.
+  struct Cut {
+    LossReason reason{};
+    Offset offset_min = 0;
+    std::uint64_t bytes_min = 0;
+    WallMs received_min = 0;
+  };
   struct Sink {
     Sink(SinkId id_, const SinkPolicy& policy_, const WindowIndex& window, std::uint64_t seed)
         : id(id_), policy(policy_), delivery(id_, policy_, window, seed) {}
@@ -123,7 +130,7 @@ class StreamMachine {
     };
     std::vector<Answer> answers;
     std::optional<std::uint64_t> locating;
-    LossReason locating_for{};
+    Cut cut;                                              // what is being located
     std::optional<std::pair<Offset, Offset>> reset_lost;  // ledgered by resets of this process
     std::uint64_t dropped_bytes = 0;      // of the stream, through the last drop of this process
     bool drop_held = false;               // a lowered limit would drop, and nobody agreed
@@ -151,7 +158,8 @@ class StreamMachine {
     std::shared_ptr<const DurableState> state;
     std::vector<Loss> losses;
     std::vector<DeadLetterNote> dead_letters;
-    bool filled = false;  // no hole is left once it is durable
+    bool filled = false;        // no hole is left once it is durable
+    bool from_reserve = false;  // the rest of a group, at a disk that takes nothing else
     bool final = false;
   };
 
@@ -164,6 +172,7 @@ class StreamMachine {
   void settle();
   void flush();
   void start_write(Offset append_first, Offset append_last, bool final);
+  bool inside_group() const;
   Offset append_through() const;
   bool may_follow() const;
   Instant checkpoint_due() const;
@@ -213,9 +222,13 @@ class StreamMachine {
 
   // stream_admission.cc
   void on(const event::BatchCame&);
+  void discard_behind(const event::BatchCame& batch);
   bool check_epoch(const event::BatchCame& batch);
   std::uint64_t admissible(const event::BatchCame& batch, std::uint64_t skip);
   void admit(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count);
+  void admit_block(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count,
+                   bool ends_clean);
+  void end_group();
   std::uint64_t running_at_safe() const;
   void reach_safe(Offset through);
 
@@ -260,6 +273,7 @@ class StreamMachine {
   void begin_drop(Sink& sink, LossReason reason);
   void end_drop(Sink& sink);
   void drop_oldest(Sink& sink, LossReason reason);
+  void drop_in_window(Sink& sink, const Cut& cut);
   void drop_through(Sink& sink, Offset last, LossReason reason);
   Loss make_loss(std::string sink, Offset first, Offset last, LossReason reason, bool upper_bound);
   void record_loss(Loss loss);
@@ -291,10 +305,12 @@ class StreamMachine {
   std::uint64_t running_bytes_ = 0;  // through head
   Offset head_ = 0;
   Offset clean_head_ = 0;  // the last record after which no group is unfinished
+  // The head that a start found: what came before it is gone, so that only the next record can tell
+  // whether a group is unfinished there. Until then no drop ends there.
+  std::optional<Offset> torn_;
   bool known_ = false;
   bool started_ = false;
   bool was_clean_ = true;
-  bool group_open_ = false;
   std::uint64_t epoch_margin_ = 0;  // beyond what a journal that lost something may have given out
 
   Coverage cov_ = Coverage::unknown;

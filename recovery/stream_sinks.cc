@@ -65,7 +65,7 @@ void StreamMachine::resolve_report(Sink& sink) {
   SinkState& state = state_of(sink);
   if (state.dropping) {
     // It is back: the drop ends here, in the ledger before anything beyond it is sent (D8).
-    if (!sink.ending_drop && sink.drop_durable) end_drop(sink);
+    if (!sink.ending_drop && sink.drop_durable && clean_head_ != torn_) end_drop(sink);
     return;
   }
   sink.report_waits = false;

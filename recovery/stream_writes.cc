@@ -39,7 +39,7 @@ void StreamMachine::finish_write(Writing writing) {
   durable_changes_ = writing.changes;
   if (writing.append_last != 0) {
     durable_end_ = writing.append_last;
-    disk_refused_.reset();
+    if (!writing.from_reserve) disk_refused_.reset();
   }
   for (Loss& loss : writing.losses) out_->push_back(action::Lost{std::move(loss)});
   if (writing.filled) hole_first_ = hole_last_ = 0;
@@ -69,7 +69,7 @@ void StreamMachine::put_back(std::deque<Writing> writings) {
 // for it: coverage that closes, a hole to fill, a commit that may be refused by itself.
 bool StreamMachine::may_follow() const {
   if (cov_ != Coverage::open || !durable_.open || hole_first_ != 0) return false;
-  if (quiet_since_) return false;
+  if (quiet_since_ || disk_refused_) return false;
   return writing_.back().append_last != 0 && writing_.size() < kAppendsUnderWay;
 }
 
@@ -87,7 +87,7 @@ void StreamMachine::flush() {
     }
     return;
   }
-  const bool may_append = !disk_refused_ || now_.steady >= disk_retry_at_;
+  const bool may_append = !disk_refused_ || inside_group() || now_.steady >= disk_retry_at_;
   if ((cov_ == Coverage::opening || cov_ == Coverage::open) && may_append && appended_ < head_) {
     return start_write(appended_ + 1, append_through(), false);
   }
@@ -118,18 +118,29 @@ Instant StreamMachine::checkpoint_due() const {
   return latest - latest.time_since_epoch() % interval;
 }
 
+// Whether the next commit goes on with a group of which the journal may hold the beginning. When
+// the disk is refused, the rest of that group, and no more, is written from what is reserved for it
+// (G12).
+bool StreamMachine::inside_group() const {
+  const BlockInfo* const next = window_.find(appended_ + 1);
+  return next != nullptr && next->first == appended_ + 1 && !next->starts_clean;
+}
+
 // How far the next commit appends: bounded, so that a journal that is nearly full takes what fits.
 // The one that opens it has to hold all that was acknowledged (D2).
 Offset StreamMachine::append_through() const {
+  const bool rest_only = disk_refused_ && inside_group();
   const auto& blocks = window_.blocks();
   std::uint64_t bytes = 0;
   Offset last = appended_;
+  bool enough = false;
   for (auto block = std::ranges::lower_bound(blocks, appended_ + 1, {}, &BlockInfo::last);
-       block != blocks.end() && bytes < kAppendBytes; ++block) {
+       block != blocks.end() && (!enough || last < safe_); ++block) {
     bytes += block->bytes;
     last = block->last;
+    enough = bytes >= kAppendBytes || (rest_only && block->ends_clean);
   }
-  return std::min(head_, std::max(last, safe_));
+  return last;
 }
 
 // Through here nothing would be missing if the process died now.
@@ -187,6 +198,7 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   writing.losses = std::exchange(losses_, {});
   writing.dead_letters = std::exchange(dead_letters_, {});
   writing.final = final;
+  writing.from_reserve = append_last != 0 && disk_refused_ && inside_group();
   if (append_last != 0) appended_ = append_last;
   wrote_at_ = now_.steady;
   progress_written_ = progress();
@@ -210,9 +222,9 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
     if (state->open) write.fills = fill_hole(write.watermark);
     writing.filled = true;
   }
+  write.use_group_reserve = writing.from_reserve;
   write.losses = writing.losses;
   write.dead_letters = writing.dead_letters;
-  write.use_group_reserve = append_last > clean_head_ || group_open_;
   writing_.push_back(std::move(writing));
   out_->push_back(std::move(write));
 }

@@ -20,6 +20,10 @@ void WindowIndex::push(const BlockInfo& block) {
   next_ = block.last + 1;
 }
 
+void WindowIndex::end_group() {
+  if (!blocks_.empty()) blocks_.back().ends_clean = true;
+}
+
 void WindowIndex::pop() {
   INVARIANT(!blocks_.empty());
   bytes_ -= blocks_.front().bytes;

@@ -17,6 +17,7 @@ struct BlockInfo {
   std::uint64_t running_bytes = 0;  // through `last`
   Instant arrived{};
   WallMs received = 0;
+  bool starts_clean = true;    // its first record continues no group and no record
   bool ends_clean = true;      // no group or record is unfinished after it
   bool inside_record = false;  // a multi-part record is unfinished after it
 
@@ -41,6 +42,8 @@ class WindowIndex {
   // Forgets everything: the next block begins at `next`.
   void clear(Offset next);
   void push(const BlockInfo& block);
+  // No record will come that continues what the last block left unfinished.
+  void end_group();
   void pop();
   // The block that holds `offset`; nullptr outside the window. Valid until the next change.
   const BlockInfo* find(Offset offset) const;

@@ -5,6 +5,7 @@ import subprocess
 import threading
 
 import harness
+from groups import Groups
 from harness import HALTED, du, expect, sequence, stream, tcp_sink, wait_for
 from verify import delivered
 
@@ -50,6 +51,33 @@ def data_dir_never_takes_more_than_its_bound_and_the_halt_ends_with_the_outage(r
     run.say(f"{most} bytes of {BOUND} at most")
     expect(most <= BOUND, f"data_dir took {most} bytes")
     expect(most > BOUND // 3, f"it halted when data_dir took only {most} bytes")
+    delivered(receiver.path, published)
+
+
+def a_full_disk_takes_the_rest_of_a_group_and_no_other_group(run):
+    """Also of a producer that is never between two groups when something is written."""
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
+                        journal=f'max_disk_bytes = "{BOUND}B"\ncompression = "none"\n'
+                                'group_reserve = "8MiB"').start()
+    du = Du(broker.data_dir)
+    producer = Groups(broker.address, count=320, size=10)  # 128 MB
+    halt = broker.wait_halt()["halt"]
+    expect([c["kind"] for c in halt["causes"]] == ["disk_bound"], halt)
+    wait_for("the group that had begun is acknowledged",
+             lambda: producer.safe and producer.safe % producer.size == 0)
+    expect(producer.safe < producer.total, "nothing was held back")
+    receiver.start()
+    producer.join(harness.DEADLINE)
+    expect(not producer.error and not producer.is_alive(), f"the producer: {producer.error}")
+    broker.wait_drained("t")
+    broker.wait_halt(active=False)
+    most = du.finish()
+    run.say(f"{most} bytes of {BOUND} at most")
+    expect(most <= BOUND, f"data_dir took {most} bytes")
+    expect(broker.log().count("error stream halted") < 10, "it halts and goes on all the time")
+    published = run.folder / "published"
+    published.write_bytes(b"".join(producer.line(i + 1) + b"\n" for i in range(producer.total)))
     delivered(receiver.path, published)
 
 

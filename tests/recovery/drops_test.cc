@@ -87,6 +87,62 @@ TEST_F(Drops, OfAnOutageThatEndsInsideAGroupLeaveAllOfThatGroup) {
   EXPECT_EQ(last<action::Send>()->first, 7U);
 }
 
+// A crash cuts a group in two: what was dropped of it is gone, so its rest goes the same way.
+TEST_F(Drops, EndAtAWholeGroupThatACrashCutInTwo) {
+  start(dropping(0));
+  hello();
+  publish_of_three(0);
+  publish_of_three(1);
+  event::HelloCame again;
+  again.acknowledged = machine->epochs().position_of(machine->head());
+  start(dropping(0), stored, journal_end);
+  forget();
+  hello(again);
+  connect();
+  EXPECT_TRUE(losses().empty()) << "nobody knows yet what comes next";
+  publish_of_three(1);
+  EXPECT_TRUE(losses().empty());
+  publish_of_three(2);
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].last, machine->head());
+  forget();
+  publish_of_three(0);
+  EXPECT_TRUE(last<action::Send>());
+}
+
+TEST_F(Drops, EndBeforeARecordThatContinuesNothingAfterAStart) {
+  start(dropping(0));
+  hello();
+  publish_of_three(0);
+  publish_of_three(1);
+  const Offset before = machine->head();
+  start(dropping(0), stored, journal_end);
+  forget();
+  event::HelloCame again;
+  again.acknowledged = machine->epochs().position_of(before);
+  hello(again);
+  connect();
+  EXPECT_TRUE(losses().empty());
+  publish();
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].last, before);
+  ASSERT_TRUE(last<action::Send>());
+  EXPECT_EQ(last<action::Send>()->first, before + 1);
+}
+
+// What the journal holds ends in the middle of a group, the window has the rest.
+TEST_F(Drops, EndAtAWholeGroupWhereTheJournalHasNoPlaceForACut) {
+  StreamPolicy p = dropping(1000);
+  p.window_bytes = 1600;
+  start(p);
+  hello();
+  for (int i = 0; !last<action::Locate>() && i < 60; ++i) publish_of_three(i % 3);
+  ASSERT_TRUE(last<action::Locate>());
+  step(event::Located{kSink, last<action::Locate>()->id, 0, 0});
+  ASSERT_FALSE(losses().empty());
+  EXPECT_EQ(losses().back().last % 3, 0U) << losses().back().last;
+}
+
 TEST_F(Drops, AreNotMadeOfARefusalOfWhatIsNotUnderWay) {
   for (const auto& [first, last_refused] : {std::pair<Offset, Offset>{2, 3}, {5, 6}, {4, 3}}) {
     StreamPolicy p = policy();

@@ -335,15 +335,6 @@ TEST_F(Found, ASinkOfAnEpochNewerThanAllThatAreKnownIsParked) {
   EXPECT_FALSE(last<action::Send>());
 }
 
-TEST_F(Found, TheRestOfAGroupIsWrittenFromItsReserve) {
-  start(policy());
-  hello();
-  auto_write = false;
-  publish_part(false, true);
-  ASSERT_EQ(writes.size(), 1U);
-  EXPECT_TRUE(writes[0].use_group_reserve);
-}
-
 TEST_F(Found, WhatASinkDoesNotTakeInTimeIsJournaled) {
   StreamPolicy p = policy();
   start(p);

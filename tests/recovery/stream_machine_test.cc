@@ -305,6 +305,32 @@ TEST_F(Stream, HaltsAtTheRecordThatWouldBeTooMuchAndResumesBelowTheLimit) {
   EXPECT_TRUE(last<action::Resume>());
 }
 
+TEST_F(Stream, TellsAProducerOnceWhereToGoOnHoweverMuchItHadOnItsWay) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_records = 10;
+  start(p);
+  hello();
+  publish(10);
+  publish(1);
+  ASSERT_TRUE(machine->halted());
+  connect();
+  ack(10);
+  ASSERT_EQ(all<action::Resume>().size(), 1U);
+  event::BatchCame late;
+  late.session = kSession;
+  late.first = machine->epochs().position_of(12);
+  late.count = 1;
+  late.bytes = 100;
+  records = {RecordInfo{100, false, false, false}};
+  late.records = records;
+  step(late);
+  step(late);
+  EXPECT_EQ(all<action::Discard>().size(), 3U);
+  EXPECT_EQ(all<action::Resume>().size(), 1U);
+  publish(1);
+  EXPECT_EQ(machine->head(), 11U);
+}
+
 TEST_F(Stream, TellsTheProducerOfAHaltOnlyOnceTheLatchIsDurable) {
   StreamPolicy p = policy();
   p.sinks[0].max_records = 1;

@@ -70,16 +70,36 @@ void World::forget_promises() {
   for (std::size_t& frontier : frontier_) frontier = std::min(frontier, promised_.size());
 }
 
-// D8: a drop that ends in the window ends at a whole group. What was recovered ends anywhere.
+// The record at an offset, also where this process did not see it come.
+const Record* World::known(Offset offset) const {
+  if (offset >= records_first_ && offset < records_first_ + records_.size()) return &record(offset);
+  return producer_.script().known(position_of(offset));
+}
+
+// D8: a drop ends at a whole group, also where a crash cut one in two.
 void World::check_drop(const recovery::Loss& loss) const {
   const bool by_policy = loss.reason == LossReason::limit || loss.reason == LossReason::age ||
                          loss.reason == LossReason::outage;
   if (!by_policy || loss.last < loss.first || lost_something_) return;
-  if (window_.empty() || loss.last < window_.front().first || loss.last >= window_.back().last) {
-    return;
+  if (moved_.contains(loss.sink)) return;  // an operator's word ends a drop anywhere
+  const Record* const last = known(loss.last);
+  const Record* const next = known(loss.last + 1);
+  if (last == nullptr || next == nullptr || last->at.epoch != next->at.epoch) return;
+  require(!last->info.open || last->skip || !next->info.continues,
+          "a drop ends inside a group, after", last->at);
+}
+
+// G12, G6: beyond the bound goes the rest of one group, and what is in a block with its end.
+void World::check_reserve(const Journal::Commit& commit, Offset append_first) const {
+  require(record(append_first).info.continues,
+          "nothing continues a group, and is written from its reserve:", record(append_first).at);
+  if (!journal_.state() || !journal_.state()->open) return;  // D2: all that was acknowledged
+  for (std::size_t i = 0; i + 1 < commit.blocks.size(); ++i) {
+    const Offset last = commit.blocks[i].last;
+    if (last < append_first || last < machine_->safe()) continue;
+    require(record(last).info.open && record(last + 1).info.continues,
+            "written from the reserve of a group that ended before:", record(last + 1).at);
   }
-  require(!record(loss.last).info.open || !record(loss.last + 1).info.continues,
-          "a drop ends inside a group, after", record(loss.last).at);
 }
 
 // The mark in Welcome is what the producer goes on after: it belongs to a record that is held.

@@ -255,6 +255,7 @@ void World::start_broker() {
   window_bytes_ = 0;
   told_safe_ = {};
   welcomed_ = false;
+  moved_.clear();
   retired_.reset();
   latch_asked_.reset();
   recovery::StreamPolicy policy = plan_.policy;
@@ -404,6 +405,7 @@ void World::reset_sink(std::size_t sink) {
       reset.from->sequence -= random_.below(std::min<std::uint64_t>(8, last->sequence));
   }
   requests_.push_back(next_request_++);
+  moved_.insert(plan_.policy.sinks[sink].name);
   tell(reset);
 }
 

@@ -65,6 +65,7 @@ class World {
   bool broker_up() const { return machine_ != nullptr && !stopping_; }
   // In the offsets of the running broker.
   const Record& record(Offset offset) const;
+  const Record* known(Offset offset) const;
   Position position_of(Offset offset) const { return machine_->epochs().position_of(offset); }
   Offset offset_of(Position position) const;
   // The same, of a sink: an epoch that a lost store knew has no records here.
@@ -198,6 +199,7 @@ class World {
   void check_stopped();
   void check_same(const Record& record) const;
   void check_drop(const recovery::Loss& loss) const;
+  void check_reserve(const Journal::Commit& commit, Offset append_first) const;
   void check_mark(const recovery::action::Welcome& welcome) const;
   void check_quorum(const std::vector<Record>& records) const;
   bool done_with(std::size_t sink, const Record& record) const;
@@ -265,9 +267,10 @@ class World {
   bool custody_dirty_ = true;
   bool lost_something_ = false;
   bool sinks_changed_ = false;
-  bool damaged_ = false;     // the machine knows of damage, and no operator has accepted it
-  bool unreported_ = false;  // and no latch says so yet
-  Offset restore_to_ = 0;    // what a store that came back shorter had held
+  bool damaged_ = false;         // the machine knows of damage, and no operator has accepted it
+  bool unreported_ = false;      // and no latch says so yet
+  Offset restore_to_ = 0;        // what a store that came back shorter had held
+  std::set<std::string> moved_;  // sinks that an operator reset in this life
   std::vector<std::set<Position>> excused_;  // per sink: lost with the store
   bool policy_changed_ = false;
   std::uint64_t next_request_ = 1;

@@ -27,6 +27,7 @@ void World::push_block(Offset first, std::uint64_t count, std::uint64_t running_
   block.running_bytes = running_bytes;
   block.arrived = now_;
   block.received = wall_;
+  block.starts_clean = !record(first).info.continues;
   block.ends_clean = !records_.back().info.open;
   block.inside_record = records_.back().info.inside_record;
   require(window_.empty() || window_.back().last + 1 == first, "a hole in the window");
@@ -234,6 +235,7 @@ void World::run(const action::Write& a) {
       commit.blocks.push_back(block);
     }
     for (Offset o = a.append_first; o <= a.append_last; ++o) commit.records.push_back(record(o));
+    if (a.use_group_reserve) check_reserve(commit, a.append_first);
   }
   if (tracing()) {
     trace("  write ", a.id, " append ", a.append_first, "-", a.append_last, " ",
