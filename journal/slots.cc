@@ -40,6 +40,18 @@ std::uint32_t crc_of(const std::string& slot, std::size_t length) {
   return crc32c(std::as_bytes(std::span(slot)).subspan(4, sizeof(SlotHeader) - 4 + length));
 }
 
+std::string encode(std::uint64_t counter, std::string_view contents) {
+  SlotHeader header;
+  header.counter = counter;
+  header.length = static_cast<std::uint32_t>(contents.size());
+  std::string slot(sizeof header, '\0');
+  std::memcpy(slot.data(), &header, sizeof header);
+  slot.append(contents);
+  header.crc = crc_of(slot, contents.size());
+  std::memcpy(slot.data(), &header, sizeof header);
+  return slot;
+}
+
 struct Newest {
   std::uint64_t counter = 0;
   Slots::Contents contents;
@@ -47,27 +59,21 @@ struct Newest {
 
 Newest read_newest(int fd, std::size_t slot_bytes) {
   Newest newest;
-  bool short_file = false;
-  bool zeros = false;  // all of the slot that is written second, at the first write
   for (std::size_t i = 0; i < 2; ++i) {
     std::string slot(slot_bytes, '\0');
     const ssize_t n = ::pread(fd, slot.data(), slot.size(), static_cast<off_t>(i * slot_bytes));
-    if (n != static_cast<ssize_t>(slot_bytes)) {
-      short_file = true;
-      continue;
-    }
+    if (n != static_cast<ssize_t>(slot_bytes)) continue;
     SlotHeader header;
     std::memcpy(&header, slot.data(), sizeof header);
-    if (i == 0) zeros = std::all_of(slot.begin(), slot.end(), [](char c) { return c == 0; });
     if (header.counter == 0 || header.length > slot_bytes - sizeof header ||
         header.crc != crc_of(slot, header.length) || header.counter <= newest.counter) {
       continue;
     }
     newest.counter = header.counter;
-    newest.contents.contents = slot.substr(sizeof header, header.length);
+    newest.contents.contents.reset();
+    if (header.length != 0) newest.contents.contents = slot.substr(sizeof header, header.length);
   }
-  // Zeros there: the first write was cut short, if there was one, and nobody was told of it.
-  newest.contents.damaged = !newest.contents.contents && (short_file || !zeros);
+  newest.contents.damaged = newest.counter == 0;
   return newest;
 }
 
@@ -75,12 +81,18 @@ Error failure(const std::filesystem::path& path, const char* what) {
   return Error{path.string() + ": cannot " + what + ": " + std::strerror(errno)};
 }
 
-// Made beside its place and renamed, so that a crash leaves no half-written file.
+// Made beside its place and renamed, so that a crash leaves no half-written file. Both slots are
+// intact, and hold nothing.
 std::optional<Error> make(const std::filesystem::path& path, std::size_t slot_bytes) {
   const std::filesystem::path fresh = path.string() + ".new";
   const int fd = ::open(fresh.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return failure(fresh, "make it");
-  const bool ok = write_all(fd, std::string(2 * slot_bytes, '\0'), 0) && ::fsync(fd) == 0;
+  std::string slots;
+  for (const std::uint64_t counter : {2, 1}) {
+    slots += encode(counter, {});
+    slots.resize((3 - counter) * slot_bytes);
+  }
+  const bool ok = write_all(fd, slots, 0) && ::fsync(fd) == 0;
   ::close(fd);
   if (!ok || ::rename(fresh.c_str(), path.c_str()) != 0) {
     Error error = failure(fresh, "write it");
@@ -138,9 +150,9 @@ Slots::~Slots() {
 std::size_t Slots::capacity() const { return slot_bytes_ - sizeof(SlotHeader); }
 
 bool Slots::write(std::string_view contents) {
-  if (contents.size() > capacity()) return false;
+  if (contents.empty() || contents.size() > capacity()) return false;
   // The first time into both: one that is damaged later must not look like one never written.
-  const bool first = counter_ == 0;
+  const bool first = !contents_.contents;
   std::uint64_t counter = counter_ + 1;
   // On failure the other slot is untouched, and the next try goes to this one again.
   if (!write_slot(counter, contents)) return false;
@@ -151,15 +163,8 @@ bool Slots::write(std::string_view contents) {
 }
 
 bool Slots::write_slot(std::uint64_t counter, std::string_view contents) {
-  SlotHeader header;
-  header.counter = counter;
-  header.length = static_cast<std::uint32_t>(contents.size());
-  std::string slot(sizeof header, '\0');
-  std::memcpy(slot.data(), &header, sizeof header);
-  slot.append(contents);
-  header.crc = crc_of(slot, contents.size());
-  std::memcpy(slot.data(), &header, sizeof header);
-  return write_all(fd_, slot, static_cast<off_t>((counter % 2) * slot_bytes_)) &&
+  return write_all(fd_, encode(counter, contents),
+                   static_cast<off_t>((counter % 2) * slot_bytes_)) &&
          ::fdatasync(fd_) == 0;
 }
 

@@ -15,8 +15,8 @@ namespace spillway::journal {
 // Not thread-safe. Holds the file open for as long as it lives.
 class Slots {
  public:
-  // The newest intact contents of an existing file. `contents` is empty when it was never written;
-  // `damaged` says that something was, and neither slot is intact.
+  // The newest intact contents of an existing file: nothing when it was never written. `damaged`
+  // says that neither slot is intact, which they are from the beginning.
   struct Contents {
     std::optional<std::string> contents;
     bool damaged = false;
@@ -33,7 +33,7 @@ class Slots {
 
   const Contents& contents() const { return contents_; }  // as read or last written
   std::size_t capacity() const;                           // bytes that fit
-  // Durable when it returns true; false when too long or the device refused it.
+  // Durable when it returns true; false when empty, too long, or the device refused it.
   bool write(std::string_view contents);
 
  private:

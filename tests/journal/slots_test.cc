@@ -63,10 +63,21 @@ TEST(Slots, SayThatBothAreDamagedInsteadOfThatNothingWasWritten) {
   EXPECT_TRUE(slots->contents().damaged);
 }
 
+TEST(Slots, AreDamagedWhenTheyAreZeros) {
+  TempDir dir;
+  ASSERT_TRUE(Slots::open(dir.path() / "f", kSlot).has_value());
+  std::ofstream(dir.path() / "f", std::ios::binary) << std::string(2 * kSlot, '\0');
+  EXPECT_TRUE(Slots::peek(dir.path() / "f", kSlot)->damaged);
+  auto slots = Slots::open(dir.path() / "f", kSlot);
+  EXPECT_TRUE(slots->contents().damaged);
+  EXPECT_TRUE(slots->write("first"));
+  EXPECT_EQ(Slots::peek(dir.path() / "f", kSlot)->contents, "first");
+}
+
 TEST(Slots, HoldNothingAfterAFirstWriteThatWasCutShort) {
   TempDir dir;
   ASSERT_TRUE(Slots::open(dir.path() / "f", kSlot).has_value());
-  flip_byte(dir.path() / "f", kSlot + 17);  // what the power left of slot 1
+  flip_byte(dir.path() / "f", kSlot);  // what the power left of slot 1
   auto slots = Slots::open(dir.path() / "f", kSlot);
   EXPECT_FALSE(slots->contents().contents);
   EXPECT_FALSE(slots->contents().damaged);
