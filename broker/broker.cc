@@ -409,6 +409,7 @@ int Broker::run() {
 
 int run_broker(const config::Config& config, bool accept_drop) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit of file sizes is a failed write, like others
   log::init(config.log.format == config::LogFormat::json ? log::Format::json : log::Format::text,
             level_of(config.log.level));
   int code = 1;

@@ -74,7 +74,10 @@ void StreamMachine::prepare_hello() {
   }
   bool adopted = false;
   auto acknowledged = adopt_acknowledged(hello, adopted);
-  if (first) resolve_head(hello, acknowledged);
+  // After an orderly stop the checkpoint is the end. Whoever saw more acknowledged knows a newer
+  // store than this, which was restored from a backup: what comes after is lost, not delivered.
+  const bool exact = durable_.clean_stop && !adopted;
+  if (first) resolve_head(hello, exact ? std::nullopt : acknowledged);
   if (wants_new_epoch(hello, adopted)) {
     if (acknowledged && *acknowledged > head_) {  // of an epoch that ends here now
       record_loss(make_loss({}, head_ + 1, *acknowledged, LossReason::journal_loss, false));

@@ -72,6 +72,7 @@ void StreamMachine::resolve_report(Sink& sink) {
   const bool fresh = std::exchange(sink.fresh, false);
   if (!sink.reported) return position(sink, sink.delivery.acked());
   const Position held = *sink.reported;
+  const Position next{held.epoch, held.sequence + 1};
   const auto offset = table_.offset_of(held);
   if (!offset) {
     if (held.epoch > table_.current()) {
@@ -92,13 +93,13 @@ void StreamMachine::resolve_report(Sink& sink) {
   if (*offset < sink.floor && held.sequence != 0) {
     return park(sink, "is behind: it holds " + to_string(held) + ", but had acknowledged " +
                           to_string(table_.position_of(sink.floor)) +
-                          "; was it restored from a backup? sink reset --from " + to_string(held) +
+                          "; was it restored from a backup? sink reset --from " + to_string(next) +
                           " sends again what is still here");
   }
   if (*offset < sink.floor && held.sequence == 0) {
     return park(sink, "holds nothing of epoch " + std::to_string(held.epoch) +
                           ", but had acknowledged " + to_string(table_.position_of(sink.floor)) +
-                          "; sink reset --from " + to_string(held) +
+                          "; sink reset --from " + to_string(next) +
                           " sends again what is still here");
   }
   if (fresh && *offset < sink.delivery.acked()) {

@@ -523,6 +523,38 @@ TEST_F(JournalHealth, a_state_of_an_unknown_format_is_neither_guessed_at_nor_rep
   EXPECT_FALSE(fs::exists(data_ / "repair"));
 }
 
+TEST_F(JournalHealth, a_latch_of_an_unknown_format_is_neither_guessed_at_nor_repaired) {
+  {
+    auto journal = journal::Journal::open(options(), {});
+    std::promise<bool> written;
+    (*journal)->write_latch("s", "\x08\x63", [&](bool ok) { written.set_value(ok); });
+    ASSERT_TRUE(written.get_future().get());
+  }
+  const auto report = check();
+  EXPECT_THAT(kinds(report), ElementsAre("format")) << texts(report);
+  EXPECT_THAT(report.beyond_repair, HasSubstr("format 99"));
+  EXPECT_FALSE(repair_journal(data_, nullptr, true));
+}
+
+// No damage does that, only a defect of the broker, and what it meant nobody can guess.
+TEST_F(JournalHealth, a_block_under_a_position_that_does_not_follow_is_found_and_left_alone) {
+  {
+    auto journal = journal::Journal::open(options(), {});
+    auto block = std::make_shared<Block>(*block_of(kBlocks + 1));
+    block->position.sequence += 5;
+    journal::Commit next;
+    next.append = {block};
+    commit(**journal, std::move(next));
+  }
+  EXPECT_THAT(kinds(check()), ElementsAre("order")) << texts(check());
+  EXPECT_EQ(lost(check()), 0u);
+  const auto repair = repair_journal(data_, nullptr, true);
+  ASSERT_FALSE(repair);
+  EXPECT_THAT(repair.error().message, HasSubstr("nothing was changed"));
+  EXPECT_THAT(kinds(check()), ElementsAre("order"));
+  EXPECT_FALSE(fs::exists(data_ / "repair"));
+}
+
 TEST_F(JournalHealth, a_stream_that_is_not_configured_is_foreign_while_sinks_wait_for_it) {
   fill(3, 10);
   fill_other();

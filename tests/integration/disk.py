@@ -1,6 +1,7 @@
 """The bound on disk use, measured as `du` counts it, and a disk that fills up (G6, G7)."""
 import os
 import re
+import resource
 import subprocess
 import threading
 
@@ -141,6 +142,29 @@ def a_file_system_that_is_full_halts_and_goes_on_when_there_is_space(run):
     publisher.result()
     broker.wait_drained("t")
     broker.stop()
+    delivered(receiver.path, published)
+
+
+def a_process_that_may_write_nothing_any_more_halts_and_goes_on_when_it_may(run):
+    """Its limit of file sizes refuses every write of every file: WAL, tables, latch, marks, log."""
+    published = run.records("records", 12_000, size=2_000)
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port)),
+                        journal='journal_timeout = "1s"').start()
+    publisher = run.publish(broker.address, published, "--rate", "4000")
+    broker.wait_stream("is journaling", lambda s: sequence(s["held"]) > 1_000)
+    pid = broker.process.child.pid
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    halt = broker.wait_halt()["halt"]
+    expect([cause["kind"] for cause in halt["causes"]] == ["journal_failing"], halt)
+    held = sequence(broker.stream()["held"])
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    broker.wait_halt(active=False)
+    broker.wait_stream("goes on", lambda s: sequence(s["held"]) > held)
+    broker.kill().start()  # what it acknowledged is in the journal
+    receiver.start()
+    publisher.result()
+    broker.wait_drained("t")
     delivered(receiver.path, published)
 
 

@@ -1,7 +1,10 @@
 """What an operator does through the command line, and a slow sink beside a fast one (G5, G9, D5,
 D8)."""
+import shutil
+
 import harness
-from harness import FAILED, USAGE, expect, file_sink, sequence, stream, tcp_sink
+from harness import (FAILED, USAGE, expect, file_sink, relay_sink, sequence, stream,
+                     tcp_sink)
 from verify import connections, delivered, same
 
 RECORDS = 10_000
@@ -74,6 +77,41 @@ def reset_sends_again_what_the_journal_still_has(run):
     expect(again == list(range(2_001, RECORDS + 1)), f"{again[:3]} ... {again[-3:]}")
     broker.cli("sink", "reset", "s/t", "--from", "nonsense", code=USAGE)
     broker.cli("sink", "reset", "s/nobody", code=FAILED)
+
+
+def a_destination_restored_from_a_backup_waits_until_its_operator_says_from_where(run):
+    files = run.folder / "files"
+    files.mkdir()
+    half, published = run.records("half", 2_000), run.records("records", RECORDS)
+    hub = run.broker("hub", stream(file_sink("f", files / "taken"))).start()
+    edge = run.broker("edge", stream(relay_sink("hub", hub.address),
+                                     tcp_sink("away", run.port()))).start()
+
+    def publish(records):
+        run.publish(edge.address, records, "--resume").result()
+        edge.wait_drained("hub")
+        hub.wait_drained("f")
+        hub.stop()
+    publish(half)
+    for folder in (hub.data_dir, files):
+        shutil.copytree(folder, f"{folder}.backup")
+    hub.start()
+    publish(published)
+    same(files / "taken", published)
+    for folder in (hub.data_dir, files):
+        shutil.rmtree(folder)
+        shutil.copytree(f"{folder}.backup", folder)
+    hub.start()
+    parked = edge.wait_state("hub", "parked")
+    why = parked["parked"]
+    expect("restored from a backup" in why and f"it holds {hub.stream()['held']}" in why, why)
+    same(files / "taken", half)
+    position = why.split("--from ")[1].split()[0]
+    expect(sequence(position) == 2_001, why)
+    edge.cli("sink", "reset", "s/hub", "--from", position)
+    edge.wait_drained("hub")
+    hub.wait_drained("f")
+    same(files / "taken", published)
 
 
 def a_sink_that_was_removed_is_forgotten_or_renamed_before_the_start(run):

@@ -1,8 +1,10 @@
 #include "journal/slots.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <fstream>
 
 #include "tests/journal/harness.h"
@@ -100,6 +102,25 @@ TEST(Slots, RefuseContentsThatDoNotFit) {
   EXPECT_TRUE(slots->write(std::string(slots->capacity(), 'x')));
   EXPECT_FALSE(slots->write(std::string(slots->capacity() + 1, 'x')));
   EXPECT_EQ(slots->contents().contents->size(), slots->capacity());
+}
+
+TEST(Slots, KeepTheirContentsWhenTheDeviceRefusesAWrite) {
+  TempDir dir;
+  auto slots = Slots::open(dir.path() / "f", kSlot);
+  ASSERT_TRUE(slots->write("first"));
+  struct rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit none{0, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
+  EXPECT_FALSE(slots->write("second"));
+  EXPECT_FALSE(Slots::open(dir.path() / "g", kSlot));
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(slots->contents().contents, "first");
+  EXPECT_EQ(Slots::peek(dir.path() / "f", kSlot)->contents, "first");
+  EXPECT_TRUE(slots->write("second"));
+  EXPECT_EQ(Slots::peek(dir.path() / "f", kSlot)->contents, "second");
 }
 
 TEST(Slots, NeverChangeTheirPlaceOnDiskOnceMade) {

@@ -142,6 +142,27 @@ TEST_F(FirstHello, ReportsWhatWasAcknowledgedBeyondTheEndOfAnOpenJournal) {
   }
 }
 
+// Nothing came after an orderly stop, so whoever saw more acknowledged knew a newer store.
+TEST_F(FirstHello, ReportsWhatWasAcknowledgedBeyondAnOrderlyStop) {
+  DurableState stopped = store(5);
+  stopped.closed_end = stopped.checkpoint = 5;
+  stopped.clean_stop = true;
+  StreamPolicy p = policy();
+  p.on_gap = OnGap::record;
+  start(p, stopped, 5);
+  hello_after(8);
+  EXPECT_TRUE(last<action::Note>());
+  EXPECT_EQ(lost(), (Ranges{{6, 8}}));
+  EXPECT_EQ(held(), at(8));
+  EXPECT_EQ(stored->sinks[0].cursor, 5U);
+
+  start(p, stopped, 5);
+  forget();
+  hello_after(8, 6);  // it has them still
+  EXPECT_TRUE(lost().empty());
+  EXPECT_EQ(held(), at(5));
+}
+
 TEST_F(FirstHello, HoldsWhatItHeldWhenTheJournalOfAClosedStoreIsShorter) {
   DurableState closed = store(9);
   closed.closed_end = closed.checkpoint = 9;
