@@ -87,11 +87,10 @@ std::optional<Error> make(const std::filesystem::path& path, std::size_t slot_by
   const std::filesystem::path fresh = path.string() + ".new";
   const int fd = ::open(fresh.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return failure(fresh, "make it");
-  std::string slots;
-  for (const std::uint64_t counter : {2, 1}) {
-    slots += encode(counter, {});
-    slots.resize((3 - counter) * slot_bytes);
-  }
+  std::string slots = encode(2, {});
+  slots.resize(slot_bytes);
+  slots += encode(1, {});
+  slots.resize(2 * slot_bytes);
   const bool ok = write_all(fd, slots, 0) && ::fsync(fd) == 0;
   ::close(fd);
   if (!ok || ::rename(fresh.c_str(), path.c_str()) != 0) {
