@@ -1,6 +1,7 @@
 """What an operator does through the command line, and a slow sink beside a fast one (G5, G9, D5,
 D8)."""
 import shutil
+import time
 
 import harness
 from harness import (FAILED, USAGE, expect, file_sink, relay_sink, sequence, stream,
@@ -143,6 +144,33 @@ def a_sink_that_was_removed_is_forgotten_or_renamed_before_the_start(run):
     ledger = broker.cli("journal", "status")["streams"][0]["ledger"]
     expect([(e["sink"], e["reason"], e["count"]) for e in ledger] == [("lost", "reset", RECORDS)],
            ledger)
+
+
+def a_new_sink_begins_where_it_is_told_and_a_replay_keeps_to_its_rate(run):
+    size, rate = 500, 2 << 20
+    published = run.records("records", RECORDS, size)
+    more = run.records("more", RECORDS + 1_000, size)
+    away = tcp_sink("away", run.port())
+    broker = run.broker("broker", stream(away)).start()
+    run.publish(broker.address, published, "--resume").result()
+    epoch = broker.stream()["held"].split("/")[0]
+    broker.stop()
+    begins = {"earliest": 1, f"{epoch}/2001": 2_001, "latest": RECORDS + 1}
+    receivers = {place: run.receiver(run.port(), f"taken-{begin}").start()
+                 for place, begin in begins.items()}
+    slowly = f'replay = {{ rate_limit = "{rate}B/s" }}'
+    broker.configure(stream(away, *(
+        tcp_sink(f"t{begins[place]}", receiver.port, f'start_at = "{place}"\n{slowly}')
+        for place, receiver in receivers.items())))
+    began = time.monotonic()
+    broker.start()
+    run.publish(broker.address, more, "--resume").result()
+    for place, receiver in receivers.items():
+        broker.wait_drained(f"t{begins[place]}")
+        took = time.monotonic() - began
+        delivered(receiver.path, more, first=begins[place])
+        least = (RECORDS - begins[place] + 1) * size / rate - 1  # a second's worth at once, at most
+        expect(took >= least, f"{place}: {took} s instead of {least} at least")
 
 
 def another_destination_under_the_same_name_needs_a_reset(run):
