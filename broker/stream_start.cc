@@ -34,6 +34,7 @@ void Stream::start(journal::Recovered recovered, recovery::DurableState state,
   const auto starting = std::make_shared<Starting>(io_);
   starting->done = std::move(done);
   starting->event.journal_end = recovered.end;
+  starting->event.end_clean = recovered.end_clean;
   starting->event.latched = std::move(latched);
   starting->event.watermark = recovered.watermark;
   starting->event.high_water = recovered.high_water;

@@ -251,18 +251,18 @@ Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Of
   return !block || block->last() >= offset ? offset_at(*it) : offset;
 }
 
-Offset last_offset(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-                   std::optional<std::string>& damage) {
+End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+             std::optional<std::string>& damage) {
   const Iterator it(db.NewIterator(point_options(), family));
   it->SeekToLast();
   if (!it->Valid()) {
     if (!it->status().ok()) damage = "its last block cannot be read: " + it->status().ToString();
-    return 0;
+    return {};
   }
   const BlockPtr block = decode_block(offset_at(*it), it->value().ToStringView());
-  if (block) return block->last();
+  if (block) return {block->last(), block->ends_clean};
   damage = "its last block, at offset " + std::to_string(offset_at(*it)) + ", is damaged";
-  return offset_at(*it);
+  return {offset_at(*it), false};
 }
 
 }  // namespace spillway::journal

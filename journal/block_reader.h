@@ -25,9 +25,13 @@ std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle*
 // nothing at or after `offset`.
 Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset);
 
-// The last block's last offset, 0 when there is none. A damaged one counts as one record; `damage`
+// Where the last block ends, 0 when there is none. A damaged one counts as one record; `damage`
 // then says so.
-Offset last_offset(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-                   std::optional<std::string>& damage);
+struct End {
+  Offset last = 0;
+  bool clean = false;  // no group is unfinished there; false where nobody can say
+};
+End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+             std::optional<std::string>& damage);
 
 }  // namespace spillway::journal

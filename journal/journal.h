@@ -102,6 +102,7 @@ struct Recovered {
   std::optional<std::string> state;  // nothing: the stream is new, or damage hides it
   Offset watermark = 0;
   Offset end = 0;                     // of the last block; the watermark when there is none
+  bool end_clean = false;             // no group is unfinished there; false where nobody can say
   Offset high_water = 0;              // the independent mark: beyond `end`, records were lost
   std::optional<std::string> latch;   // as last written; nothing if never
   std::optional<std::string> damage;  // what does not add up, in words; the intact part is readable

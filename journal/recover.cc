@@ -34,11 +34,16 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
   recovered.end = recovered.watermark;
   if (rocksdb::ColumnFamilyHandle* family = store.stream(stream)) {
     std::optional<std::string> damage;
-    recovered.end = std::max(recovered.end, last_offset(store.db(), family, damage));
+    const End end = last_end(store.db(), family, damage);
+    if (end.last >= recovered.end) {
+      recovered.end = end.last;
+      recovered.end_clean = end.clean;
+    }
     if (damage) {
       add_damage(recovered, *damage);
       // What is intact before it can be read all the same, and what it held is not given out again.
       recovered.end = std::max(recovered.end, high_water);
+      recovered.end_clean = false;
     }
   }
   if (recovered.end < high_water) {

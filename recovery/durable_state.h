@@ -85,8 +85,9 @@ struct DurableState {
   Offset closed_end = 0;           // closed: every sink took all through here
   Acks acks = Acks::all;           // the policy under which this was written
   std::uint32_t quorum = 0;
-  Offset checkpoint = 0;   // safe through
-  Offset mark_offset = 0;  // the newest mark at or before it
+  Offset checkpoint = 0;          // safe through
+  bool checkpoint_clean = false;  // no group is unfinished there; false where nobody can say
+  Offset mark_offset = 0;         // the newest mark at or before it
   std::string mark;
   std::uint64_t generation = 0;
   std::uint64_t next_ledger_id = 1;

@@ -35,6 +35,7 @@ namespace event {
 struct Started {
   std::optional<DurableState> state;  // as stored; nothing: a new stream
   Offset journal_end = 0;             // last record in the journal, where coverage is open
+  bool end_clean = false;             // no group is unfinished there
   std::uint64_t end_running_bytes = 0;
   // Per sink of the stored state, while coverage is open: the running byte count through its cursor
   // and the receipt of the record after it.

@@ -150,12 +150,14 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   acks_after_ = acknowledged.value_or(0);
   resolve_cursors(held);
   head_ = clean_head_ = held;
-  if (held > table_.current_base()) torn_ = held;
+  const bool clean = held == want_.checkpoint && want_.checkpoint_clean;
+  if (!clean && held > table_.current_base()) torn_ = held;
   appended_ = durable_end_ = held;
   window_.clear(held + 1);
   evicted_ = held;
   want_.closed_end = held;
   want_.checkpoint = held;
+  want_.checkpoint_clean = !torn_;
   if (want_.mark_offset > held) {
     // Whoever goes on from it would leave out what comes again.
     want_.mark_offset = 0;

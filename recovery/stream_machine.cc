@@ -50,7 +50,7 @@ void StreamMachine::on(const event::Started& e) {
     // Open: all that was acknowledged is in the journal (D3).
     head_ = clean_head_ = appended_ = durable_end_ = e.journal_end;
     safe_ = head_;
-    if (head_ > table_.current_base()) torn_ = head_;
+    if (!e.end_clean && head_ > table_.current_base()) torn_ = head_;
     open_first_ = want_.first;
     enter(Coverage::open);
     want_.acks = policy_.acks;

@@ -173,6 +173,7 @@ class StreamMachine {
   void flush();
   void start_write(Offset append_first, Offset append_last, bool final);
   bool inside_group() const;
+  bool is_clean(Offset offset) const;
   Offset append_through() const;
   bool may_follow() const;
   Instant checkpoint_due() const;

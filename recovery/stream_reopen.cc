@@ -24,6 +24,7 @@ void StreamMachine::compare_start(Offset end, Offset high_water) {
   if (!want_.open) return;
   // Nothing may speak of what comes after the end: those numbers are given out anew.
   want_.checkpoint = end;
+  want_.checkpoint_clean = false;
   if (want_.mark_offset > end) {
     want_.mark_offset = 0;
     want_.mark.clear();

@@ -229,6 +229,14 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   out_->push_back(std::move(write));
 }
 
+// Whether no group is unfinished at an offset, as far as is known.
+bool StreamMachine::is_clean(Offset offset) const {
+  if (offset == torn_) return false;
+  if (offset == clean_head_) return true;
+  const BlockInfo* const block = window_.find(offset);
+  return block != nullptr && block->last == offset && block->ends_clean;
+}
+
 // What the store would hold if `want_` were written now, with an append through `append_last`.
 void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const {
   if (!known_) return;  // what is stored, and what the first Hello resolves
@@ -239,7 +247,11 @@ void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const
   if (cov_ == Coverage::opening && append_last == 0) state.open = durable_.open;
   Offset checkpoint = std::max(safe_, safe_target());
   if (state.open && append_last != 0) checkpoint = std::max(checkpoint, append_last);
-  state.checkpoint = std::max(state.checkpoint, checkpoint);
+  if (checkpoint > state.checkpoint) state.checkpoint_clean = false;
+  if (checkpoint >= state.checkpoint) {
+    state.checkpoint = checkpoint;
+    state.checkpoint_clean = state.checkpoint_clean || is_clean(checkpoint);
+  }
   for (const auto& [offset, mark] : marks_) {
     if (offset > state.checkpoint) break;
     state.mark_offset = offset;
@@ -256,7 +268,10 @@ void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const
 // Everything that waited for a change to be durable.
 void StreamMachine::apply_durable() {
   if (stop_done_) return;
-  if (known_) want_.checkpoint = std::max(want_.checkpoint, durable_.checkpoint);
+  if (known_ && durable_.checkpoint >= want_.checkpoint) {
+    want_.checkpoint = durable_.checkpoint;
+    want_.checkpoint_clean = durable_.checkpoint_clean;
+  }
   if (!mark_cut_ || durable_at(*mark_cut_)) {
     want_.mark_offset = durable_.mark_offset;
     want_.mark = durable_.mark;

@@ -160,6 +160,22 @@ TEST(Append, KeepsTheFlagsOfBothEndsWhenItPacks) {
   EXPECT_FALSE(result.blocks[1]->ends_clean);
 }
 
+TEST(Append, SaysAtTheNextOpenWhetherAGroupIsUnfinished) {
+  TempDir dir;
+  for (const bool clean : {false, true}) {
+    const auto journal = open_journal(options_in(dir.path()));
+    const Offset next = find(journal->recovered(), "s").end + 1;
+    ASSERT_EQ(append(*journal, {with(make_block(next, 1, 10),
+                                     [&](Block& block) { block.ends_clean = clean; })}),
+              Outcome::ok);
+  }
+  EXPECT_TRUE(find(open_journal(options_in(dir.path()))->recovered(), "s").end_clean);
+  ASSERT_EQ(append(*open_journal(options_in(dir.path())),
+                   {with(make_block(3, 1, 10), [](Block& block) { block.ends_clean = false; })}),
+            Outcome::ok);
+  EXPECT_FALSE(find(open_journal(options_in(dir.path()))->recovered(), "s").end_clean);
+}
+
 TEST(Append, KeepsStreamsApart) {
   TempDir dir;
   const auto journal = open_journal(options_in(dir.path(), {"a", "meta", "default"}));

@@ -19,6 +19,21 @@ class Drops : public StreamFixture {
   // The `part`th of a group of three.
   void publish_of_three(int part) { publish_part(part != 0, part != 2); }
 
+  // With two of a group in the journal; the sink is back.
+  void crash_inside_a_group() {
+    start(dropping(0));
+    hello();
+    publish_of_three(0);
+    publish_of_three(1);
+    event::HelloCame again;
+    again.acknowledged = machine->epochs().position_of(machine->head());
+    end_clean = false;
+    start(dropping(0), stored, journal_end);
+    forget();
+    hello(again);
+    connect();
+  }
+
   std::vector<Loss> losses() const {
     std::vector<Loss> found;
     for (const auto& a : all<action::Lost>()) found.push_back(a.loss);
@@ -89,16 +104,7 @@ TEST_F(Drops, OfAnOutageThatEndsInsideAGroupLeaveAllOfThatGroup) {
 
 // A crash cuts a group in two: what was dropped of it is gone, so its rest goes the same way.
 TEST_F(Drops, EndAtAWholeGroupThatACrashCutInTwo) {
-  start(dropping(0));
-  hello();
-  publish_of_three(0);
-  publish_of_three(1);
-  event::HelloCame again;
-  again.acknowledged = machine->epochs().position_of(machine->head());
-  start(dropping(0), stored, journal_end);
-  forget();
-  hello(again);
-  connect();
+  crash_inside_a_group();
   EXPECT_TRUE(losses().empty()) << "nobody knows yet what comes next";
   publish_of_three(1);
   EXPECT_TRUE(losses().empty());
@@ -111,23 +117,36 @@ TEST_F(Drops, EndAtAWholeGroupThatACrashCutInTwo) {
 }
 
 TEST_F(Drops, EndBeforeARecordThatContinuesNothingAfterAStart) {
-  start(dropping(0));
-  hello();
-  publish_of_three(0);
-  publish_of_three(1);
+  crash_inside_a_group();
   const Offset before = machine->head();
-  start(dropping(0), stored, journal_end);
-  forget();
-  event::HelloCame again;
-  again.acknowledged = machine->epochs().position_of(before);
-  hello(again);
-  connect();
-  EXPECT_TRUE(losses().empty());
   publish();
   ASSERT_EQ(losses().size(), 1U);
   EXPECT_EQ(losses()[0].last, before);
   ASSERT_TRUE(last<action::Send>());
   EXPECT_EQ(last<action::Send>()->first, before + 1);
+}
+
+// The journal says how its last block ends, and a checkpoint how what lies before it does.
+TEST_F(Drops, EndAtOnceAfterAStartAtAWholeGroup) {
+  for (const bool open : {true, false}) {
+    start(dropping(0));
+    hello();
+    for (int i = 0; i < 3; ++i) publish_of_three(i);
+    pass(Millis(1000));
+    DurableState found = *stored;
+    found.open = open;
+    found.closed_end = open ? 0 : found.checkpoint;
+    ASSERT_EQ(found.checkpoint, 3U);
+    ASSERT_TRUE(found.checkpoint_clean);
+    start(dropping(0), found, open ? 3 : 0);
+    forget();
+    event::HelloCame again;
+    again.resumes = true;
+    hello(again);
+    connect();
+    ASSERT_EQ(losses().size(), 1U) << "open " << open;
+    EXPECT_EQ(losses()[0].last, 3U);
+  }
 }
 
 // What the journal holds ends in the middle of a group, the window has the rest.

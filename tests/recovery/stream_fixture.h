@@ -35,6 +35,7 @@ class StreamFixture : public ::testing::Test {
     event::Started started;
     started.state = *state;
     started.journal_end = end;
+    started.end_clean = end_clean;
     started.latched = latch;
     started.damage = damage;
     started.high_water = high_water;
@@ -148,6 +149,7 @@ class StreamFixture : public ::testing::Test {
   std::vector<HaltCause> latch;
   std::optional<DurableState> stored;
   Offset journal_end = 0;
+  bool end_clean = true;  // what the journal says at the next start
   bool auto_write = true;
   // What the journal says at the next start.
   std::string damage;

@@ -51,6 +51,9 @@ class Journal {
 
   const recovery::DurableState* state() const { return state_.get(); }
   Offset end() const { return end_; }
+  bool end_clean() const {
+    return !blocks_.empty() && blocks_.back().last == end_ && blocks_.back().ends_clean;
+  }
   Offset watermark() const { return watermark_; }
   // An independent mark of how far blocks were durable.
   Offset high_water() const { return high_water_; }

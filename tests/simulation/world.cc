@@ -280,6 +280,7 @@ void World::start_broker() {
   if (journal_.state() != nullptr) {
     if (started.state->open) {
       started.journal_end = journal_.end();
+      started.end_clean = journal_.end_clean();
       started.end_running_bytes = journal_.running_at(journal_.end());
       for (const auto& sink : started.state->sinks) {
         started.backlogs.push_back(
