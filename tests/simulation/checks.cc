@@ -73,7 +73,11 @@ void World::forget_promises() {
 // The record at an offset, also where this process did not see it come.
 const Record* World::known(Offset offset) const {
   if (offset >= records_first_ && offset < records_first_ + records_.size()) return &record(offset);
-  return producer_.script().known(position_of(offset));
+  const Position at = position_of(offset);
+  // What was passed on as a skip is one, whatever the producer once had there.
+  const auto safe = std::ranges::lower_bound(promised_, at, {}, &Record::at);
+  if (safe != promised_.end() && safe->at == at) return &*safe;
+  return producer_.script().known(at);
 }
 
 // D8: a drop ends at a whole group, also where a crash cut one in two.

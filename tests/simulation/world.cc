@@ -343,17 +343,18 @@ void World::begin_liveness() {
 bool World::drained() const {
   if (!machine_ || stopping_ || !machine_->known() || machine_->halted()) return false;
   if (!producer_.satisfied() || !commits_.empty() || journal_down_) return false;
-  const bool always = machine_->policy().journal == recovery::JournalMode::always;
-  if (machine_->coverage() != (always ? recovery::Coverage::open : recovery::Coverage::closed)) {
-    return false;
-  }
+  // Sinks that are ahead of a journal which lost its end lack nothing that could be journaled.
+  bool ahead = true;
   for (std::size_t i = 0; i < active_.size(); ++i) {
     const SinkId id{static_cast<std::uint32_t>(i)};
     const recovery::DeliveryMachine& delivery = machine_->delivery(id);
     if (delivery.state() != recovery::State::live || delivery.acked() < machine_->head())
       return false;
+    ahead = ahead && delivery.acked() > machine_->head();
   }
-  return true;
+  const bool always = machine_->policy().journal == recovery::JournalMode::always;
+  const bool closed = machine_->coverage() == recovery::Coverage::closed;
+  return closed ? !always || ahead : always && machine_->coverage() == recovery::Coverage::open;
 }
 
 // What somebody does who sees to it that everything drains.
