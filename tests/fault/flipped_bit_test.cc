@@ -179,9 +179,11 @@ void expect_nothing_silent(const Found& found) {
 TEST(FlippedBit, InATableCostsTheBlockThatItIsInAndIsNamed) {
   const TempDir dir(in_memory());
   fill(dir.path());
-  for_each_flip(dir.path(), ".sst", [](const Found& found, const auto&...) {
+  // Behind the blocks of a table is its index, and what says where that is: a bit there costs all.
+  constexpr std::uint64_t kIndex = 4096;
+  for_each_flip(dir.path(), ".sst", [](const Found& found, const auto& table, std::uint64_t at) {
     expect_nothing_silent(found);
-    if (found.readable) {
+    if (found.readable && at + kIndex < std::filesystem::file_size(table)) {
       EXPECT_LE(found.missing().size(), 1u) << testing::PrintToString(found.missing());
     }
   });
