@@ -10,6 +10,7 @@
 
 #include "journal/clean_wal.h"
 #include "journal/format.h"
+#include "journal/held_wal.h"
 
 namespace spillway::journal {
 
@@ -198,10 +199,9 @@ std::unique_ptr<Store> Store::open_once(StoreContext& context, Mode mode,
   }
   std::unique_ptr<Store> store(new Store(context));
   rocksdb::DBOptions options = db_options(context, mode, wal);
-  if (mode == Mode::salvage) {
-    store->env_ = clean_wal_env(context.env);
-    options.env = store->env_.get();
-  }
+  if (mode == Mode::salvage) store->env_ = clean_wal_env(context.env);
+  if (mode == Mode::read) store->env_ = held_wal_env(context.env, context.layout.store());
+  if (store->env_) options.env = store->env_.get();
   std::vector<std::string> names;
   rocksdb::Status status = rocksdb::DB::ListColumnFamilies(options, path, &names);
   std::error_code ignored;

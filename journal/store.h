@@ -101,7 +101,7 @@ class Store {
   rocksdb::Status check_format(bool fresh);
 
   StoreContext& context_;
-  std::unique_ptr<rocksdb::Env> env_;  // of its own, for salvage; outlives db_
+  std::unique_ptr<rocksdb::Env> env_;  // of its own, where it is only read; outlives db_
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;
   rocksdb::ColumnFamilyHandle* meta_ = nullptr;

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
 
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "journal/format.h"
 #include "tests/journal/harness.h"
@@ -74,6 +76,34 @@ TEST(Inspect, WorksWhileTheJournalIsWrittenTo) {
   EXPECT_EQ(find((*inspector)->streams(), "s").end, 5u);
   EXPECT_TRUE((*inspector)->check().empty());
   EXPECT_EQ(append(*journal, {make_block(6, 5, 500)}), Outcome::ok);
+}
+
+TEST(Inspect, CallsNothingDamagedThatARunningJournalGaveUp) {
+  TempDir dir;
+  Options options = options_in(dir.path());
+  options.max_disk_bytes = std::uint64_t{128} << 20;  // small files, which go soon
+  const auto journal = open_journal(options);
+  ASSERT_EQ(append(*journal, {make_block(1, 1, 100)}), Outcome::ok);
+  std::atomic<bool> looked = false;
+  std::thread onlooker([&] {
+    for (int i = 0; i < 60; ++i) {
+      const auto inspector = Inspector::open(dir.path());
+      ASSERT_TRUE(inspector.has_value()) << inspector.error().message;
+      const Recovered& stream = find((*inspector)->streams(), "s");
+      EXPECT_FALSE(stream.damage) << *stream.damage;
+      for (const Finding& finding : (*inspector)->check()) {
+        ADD_FAILURE() << finding.first << " to " << finding.last << ": " << finding.text;
+      }
+    }
+    looked = true;
+  });
+  for (Offset next = 2; !looked; ++next) {
+    EXPECT_EQ(append(*journal, {make_block(next, 1, std::uint64_t{1} << 20)}), Outcome::ok);
+    if (next % 16 != 0) continue;
+    EXPECT_EQ(set_watermark(*journal, next), Outcome::ok);
+    journal->trim("s");
+  }
+  onlooker.join();
 }
 
 TEST(Inspect, RefusesADirectoryWithoutAJournal) {
