@@ -43,8 +43,8 @@ std::string encode_state(const DurableState& state) {
   out.set_closed_end(state.closed_end);
   out.set_acks(static_cast<std::uint32_t>(state.acks));
   out.set_quorum(state.quorum);
-  out.set_checkpoint(state.checkpoint);
-  out.set_checkpoint_clean(state.checkpoint_clean);
+  out.set_checkpoint(state.checkpoint.at);
+  out.set_checkpoint_clean(state.checkpoint.clean);
   out.set_mark_offset(state.mark_offset);
   out.set_mark(state.mark);
   out.set_generation(state.generation);
@@ -92,8 +92,8 @@ Result<DurableState> decode_state(std::string_view bytes) {
   state.closed_end = in.closed_end();
   state.acks = static_cast<recovery::Acks>(in.acks());
   state.quorum = in.quorum();
-  state.checkpoint = in.checkpoint();
-  state.checkpoint_clean = in.checkpoint_clean();
+  state.checkpoint.at = in.checkpoint();
+  state.checkpoint.clean = in.checkpoint_clean();
   state.mark_offset = in.mark_offset();
   state.mark = in.mark();
   state.generation = in.generation();

@@ -76,6 +76,12 @@ struct SinkState {
 // How far a sink has come, or is to skip.
 inline Offset passed(const SinkState& sink) { return passed(sink.cursor, sink.skips); }
 
+struct Checkpoint {
+  Offset at = 0;       // safe through
+  bool clean = false;  // no group is unfinished there; false where nobody can say
+  friend bool operator==(const Checkpoint&, const Checkpoint&) = default;
+};
+
 struct DurableState {
   std::uint64_t revision = 0;  // counts writes: tells after a failed one whether it is in the store
   std::vector<Epoch> epochs;   // ascending
@@ -85,9 +91,8 @@ struct DurableState {
   Offset closed_end = 0;           // closed: every sink took all through here
   Acks acks = Acks::all;           // the policy under which this was written
   std::uint32_t quorum = 0;
-  Offset checkpoint = 0;          // safe through
-  bool checkpoint_clean = false;  // no group is unfinished there; false where nobody can say
-  Offset mark_offset = 0;         // the newest mark at or before it
+  Checkpoint checkpoint;
+  Offset mark_offset = 0;  // the newest mark at or before the checkpoint
   std::string mark;
   std::uint64_t generation = 0;
   std::uint64_t next_ledger_id = 1;

@@ -37,7 +37,7 @@ Result<DurableState> plan_start(const StreamPolicy& policy, std::optional<Durabl
     state.acks = policy.acks;
     state.quorum = policy.quorum;
     // Blocks without a state that speaks of them: damage. What comes now must not take their place.
-    state.closed_end = state.checkpoint = journal_end;
+    state.closed_end = state.checkpoint.at = journal_end;
   }
   std::vector<SinkState> sinks;
   for (const SinkPolicy& configured : policy.sinks) {

@@ -171,13 +171,23 @@ void StreamMachine::end_group() {
   }
 }
 
-void StreamMachine::admit_block(const event::BatchCame& batch, std::uint64_t skip,
-                                std::uint64_t count, bool ends_clean) {
-  BlockInfo block;
+// The next `count` records, in one block.
+void StreamMachine::take(BlockInfo block, std::uint64_t count) {
   block.first = head_ + 1;
   block.last = head_ + count;
   block.arrived = now_.steady;
   block.received = now_.wall;
+  running_bytes_ += block.bytes;
+  block.running_bytes = running_bytes_;
+  window_.push(block);
+  head_ = block.last;
+  if (block.ends_clean) clean_head_ = head_;
+}
+
+void StreamMachine::admit_block(const event::BatchCame& batch, std::uint64_t skip,
+                                std::uint64_t count, bool ends_clean) {
+  const Offset first = head_ + 1;
+  BlockInfo block;
   if (skip == 0 && count == batch.count) {
     block.bytes = batch.bytes;
   } else if (!batch.skip) {
@@ -188,18 +198,14 @@ void StreamMachine::admit_block(const event::BatchCame& batch, std::uint64_t ski
     block.inside_record = batch.records[skip + count - 1].inside_record;
   }
   block.ends_clean = ends_clean;
-  running_bytes_ += block.bytes;
-  block.running_bytes = running_bytes_;
-  window_.push(block);
-  head_ = block.last;
-  if (ends_clean) clean_head_ = head_;
+  take(block, count);
   if (gap_through_ && head_ >= *gap_through_) end_gap();  // the producer had it after all
   if (batch.mark_index && *batch.mark_index >= skip && *batch.mark_index < skip + count) {
-    marks_.emplace_back(block.first + (*batch.mark_index - skip), std::string(batch.mark));
+    marks_.emplace_back(first + (*batch.mark_index - skip), std::string(batch.mark));
     if (marks_.size() > kMaxPendingMarks) marks_.erase(marks_.end() - 2);
   }
-  out_->push_back(action::Admit{batch.session, skip, count, block.first,
-                                table_.position_of(block.first), running_bytes_});
+  out_->push_back(
+      action::Admit{batch.session, skip, count, first, table_.position_of(first), running_bytes_});
 }
 
 // The running byte count through safe_, which may have left the window.

@@ -107,7 +107,7 @@ std::optional<Offset> StreamMachine::adopt_acknowledged(const event::HelloCame& 
   if (!table_.knows(position.epoch)) {
     if (!table_.empty() && position.epoch < table_.current()) return std::nullopt;
     const Offset base =
-        known_ ? head_ : std::max({want_.closed_end, want_.checkpoint, table_.current_base()});
+        known_ ? head_ : std::max({want_.closed_end, want_.checkpoint.at, table_.current_base()});
     begin_epoch(position.epoch, base);
     adopted = true;
     if (!known_ && position.sequence > 0) {
@@ -126,7 +126,7 @@ std::optional<Offset> StreamMachine::adopt_acknowledged(const event::HelloCame& 
 // Coverage closed, at the first Hello after a start: what the broker has, nobody else can say.
 void StreamMachine::resolve_head(const event::HelloCame& hello,
                                  std::optional<Offset> acknowledged) {
-  Offset held = std::max({want_.closed_end, want_.checkpoint, acknowledged.value_or(0)});
+  Offset held = std::max({want_.closed_end, want_.checkpoint.at, acknowledged.value_or(0)});
   if (want_.acks != Acks::all && hello.oldest && !table_.empty()) {
     if (const auto oldest = table_.offset_of(*hello.oldest)) {
       Offset lowest = held;
@@ -150,14 +150,13 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   acks_after_ = acknowledged.value_or(0);
   resolve_cursors(held);
   head_ = clean_head_ = held;
-  const bool clean = held == want_.checkpoint && want_.checkpoint_clean;
+  const bool clean = held == want_.checkpoint.at && want_.checkpoint.clean;
   if (!clean && held > table_.current_base()) torn_ = held;
   appended_ = durable_end_ = held;
   window_.clear(held + 1);
   evicted_ = held;
   want_.closed_end = held;
-  want_.checkpoint = held;
-  want_.checkpoint_clean = !torn_;
+  want_.checkpoint = {held, !torn_};
   if (want_.mark_offset > held) {
     // Whoever goes on from it would leave out what comes again.
     want_.mark_offset = 0;
@@ -305,16 +304,9 @@ void StreamMachine::pass_gap() {
   skip.running_bytes = running_bytes_;
   record_loss(make_loss({}, skip.first, *gap_through_, LossReason::gap, false));
   unsaid_.emplace_back(skip.first, changes_);
-  BlockInfo block;
-  block.first = skip.first;
-  block.last = *gap_through_;
-  block.running_bytes = running_bytes_;
-  block.arrived = now_.steady;
-  block.received = now_.wall;
   end_group();
-  window_.push(block);
+  take(BlockInfo{}, skip.count);
   out_->push_back(skip);
-  head_ = clean_head_ = *gap_through_;
   accept_gap_ = false;
   end_gap();
 }

@@ -44,7 +44,7 @@ void StreamMachine::on(const event::Started& e) {
     want_.epoch_newest = std::max(want_.epoch_newest, epoch.number);
   }
   trimmed_ = watermark_of(durable_);
-  safe_ = std::max(want_.checkpoint, want_.closed_end);
+  safe_ = std::max(want_.checkpoint.at, want_.closed_end);
   running_bytes_ = safe_running_ = e.end_running_bytes;
   if (want_.open) {
     // Open: all that was acknowledged is in the journal (D3).
@@ -72,7 +72,7 @@ void StreamMachine::on(const event::Started& e) {
   if (!e.damage.empty() && !has_cause(CauseKind::journal_damaged)) {
     raise(CauseKind::journal_damaged, {}, e.damage);
   }
-  compare_start(want_.open ? e.journal_end : std::max(want_.closed_end, want_.checkpoint),
+  compare_start(want_.open ? e.journal_end : std::max(want_.closed_end, want_.checkpoint.at),
                 e.high_water);
   if (has_cause(CauseKind::journal_damaged)) {
     // Epochs may have been given out that are not on record any more, after a loss before this one
@@ -218,11 +218,11 @@ void StreamMachine::acknowledge() {
     Offset target = safe_target();
     if (policy_.checkpoint_interval == Millis(0)) {
       // Mark and position are durable before each acknowledgement.
-      if (target > durable_.checkpoint && changes_ == durable_changes_ &&
+      if (target > durable_.checkpoint.at && changes_ == durable_changes_ &&
           (cov_ == Coverage::closed)) {
         change();
       }
-      target = std::min(target, std::max(durable_.checkpoint, safe_));
+      target = std::min(target, std::max(durable_.checkpoint.at, safe_));
     }
     reach_safe(target);
   }

@@ -172,7 +172,7 @@ class StreamMachine {
   void settle();
   void flush();
   void start_write(Offset append_first, Offset append_last, bool final);
-  bool inside_group() const;
+  bool rest_of_group() const;
   bool is_clean(Offset offset) const;
   Offset append_through() const;
   bool may_follow() const;
@@ -227,6 +227,7 @@ class StreamMachine {
   bool check_epoch(const event::BatchCame& batch);
   std::uint64_t admissible(const event::BatchCame& batch, std::uint64_t skip);
   void admit(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count);
+  void take(BlockInfo block, std::uint64_t count);
   void admit_block(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count,
                    bool ends_clean);
   void end_group();

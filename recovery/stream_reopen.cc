@@ -11,7 +11,7 @@ namespace spillway::recovery {
 // At a start: `end` is how far the store says that records are safe, `high_water` how far they once
 // were.
 void StreamMachine::compare_start(Offset end, Offset high_water) {
-  const Offset confirmed = std::max(high_water, want_.open ? want_.checkpoint : 0);
+  const Offset confirmed = std::max(high_water, want_.open ? want_.checkpoint.at : 0);
   if (confirmed <= end) return;
   if (!has_cause(CauseKind::journal_damaged)) {
     raise(CauseKind::journal_damaged, {}, "records that were durable are gone; see journal check");
@@ -23,8 +23,7 @@ void StreamMachine::compare_start(Offset end, Offset high_water) {
   }
   if (!want_.open) return;
   // Nothing may speak of what comes after the end: those numbers are given out anew.
-  want_.checkpoint = end;
-  want_.checkpoint_clean = false;
+  want_.checkpoint = {end, false};
   if (want_.mark_offset > end) {
     want_.mark_offset = 0;
     want_.mark.clear();

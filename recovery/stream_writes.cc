@@ -87,7 +87,7 @@ void StreamMachine::flush() {
     }
     return;
   }
-  const bool may_append = !disk_refused_ || inside_group() || now_.steady >= disk_retry_at_;
+  const bool may_append = !disk_refused_ || rest_of_group() || now_.steady >= disk_retry_at_;
   if ((cov_ == Coverage::opening || cov_ == Coverage::open) && may_append && appended_ < head_) {
     return start_write(appended_ + 1, append_through(), false);
   }
@@ -118,10 +118,10 @@ Instant StreamMachine::checkpoint_due() const {
   return latest - latest.time_since_epoch() % interval;
 }
 
-// Whether the next commit goes on with a group of which the journal may hold the beginning. When
-// the disk is refused, the rest of that group, and no more, is written from what is reserved for it
-// (G12).
-bool StreamMachine::inside_group() const {
+// Whether the next commit is the rest of a group of which the journal may hold the beginning, and
+// no more than that: what is written from the reserve while the disk is refused (G12).
+bool StreamMachine::rest_of_group() const {
+  if (!disk_refused_) return false;
   const BlockInfo* const next = window_.find(appended_ + 1);
   return next != nullptr && next->first == appended_ + 1 && !next->starts_clean;
 }
@@ -129,7 +129,7 @@ bool StreamMachine::inside_group() const {
 // How far the next commit appends: bounded, so that a journal that is nearly full takes what fits.
 // The one that opens it has to hold all that was acknowledged (D2).
 Offset StreamMachine::append_through() const {
-  const bool rest_only = disk_refused_ && inside_group();
+  const bool rest_only = rest_of_group();
   const auto& blocks = window_.blocks();
   std::uint64_t bytes = 0;
   Offset last = appended_;
@@ -198,7 +198,7 @@ void StreamMachine::start_write(Offset append_first, Offset append_last, bool fi
   writing.losses = std::exchange(losses_, {});
   writing.dead_letters = std::exchange(dead_letters_, {});
   writing.final = final;
-  writing.from_reserve = append_last != 0 && disk_refused_ && inside_group();
+  writing.from_reserve = append_last != 0 && rest_of_group();
   if (append_last != 0) appended_ = append_last;
   wrote_at_ = now_.steady;
   progress_written_ = progress();
@@ -247,13 +247,10 @@ void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const
   if (cov_ == Coverage::opening && append_last == 0) state.open = durable_.open;
   Offset checkpoint = std::max(safe_, safe_target());
   if (state.open && append_last != 0) checkpoint = std::max(checkpoint, append_last);
-  if (checkpoint > state.checkpoint) state.checkpoint_clean = false;
-  if (checkpoint >= state.checkpoint) {
-    state.checkpoint = checkpoint;
-    state.checkpoint_clean = state.checkpoint_clean || is_clean(checkpoint);
-  }
+  if (checkpoint > state.checkpoint.at) state.checkpoint = {checkpoint, false};
+  if (checkpoint == state.checkpoint.at && is_clean(checkpoint)) state.checkpoint.clean = true;
   for (const auto& [offset, mark] : marks_) {
-    if (offset > state.checkpoint) break;
+    if (offset > state.checkpoint.at) break;
     state.mark_offset = offset;
     state.mark = mark;
   }
@@ -268,9 +265,8 @@ void StreamMachine::fill_snapshot(DurableState& state, Offset append_last) const
 // Everything that waited for a change to be durable.
 void StreamMachine::apply_durable() {
   if (stop_done_) return;
-  if (known_ && durable_.checkpoint >= want_.checkpoint) {
+  if (known_ && durable_.checkpoint.at >= want_.checkpoint.at) {
     want_.checkpoint = durable_.checkpoint;
-    want_.checkpoint_clean = durable_.checkpoint_clean;
   }
   if (!mark_cut_ || durable_at(*mark_cut_)) {
     want_.mark_offset = durable_.mark_offset;
@@ -304,7 +300,7 @@ Offset StreamMachine::watermark_of(const DurableState& state) const {
     watermark = std::min(watermark, through);
   }
   // Where the head will be after a crash, at the least.
-  if (!state.open) watermark = std::min(watermark, std::max(state.closed_end, state.checkpoint));
+  if (!state.open) watermark = std::min(watermark, std::max(state.closed_end, state.checkpoint.at));
   // What lies before the opening of coverage was never in the journal (D2).
   return state.open ? std::max(watermark, state.first - 1) : watermark;
 }

@@ -26,7 +26,7 @@ recovery::DurableState full_state() {
   state.closed_end = 59;
   state.acks = recovery::Acks::quorum;
   state.quorum = 2;
-  state.checkpoint = 70;
+  state.checkpoint.at = 70;
   state.mark_offset = 66;
   state.mark = std::string("height\0 12", 10);
   state.generation = 3;

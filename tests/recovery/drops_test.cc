@@ -135,9 +135,9 @@ TEST_F(Drops, EndAtOnceAfterAStartAtAWholeGroup) {
     pass(Millis(1000));
     DurableState found = *stored;
     found.open = open;
-    found.closed_end = open ? 0 : found.checkpoint;
-    ASSERT_EQ(found.checkpoint, 3U);
-    ASSERT_TRUE(found.checkpoint_clean);
+    found.closed_end = open ? 0 : found.checkpoint.at;
+    ASSERT_EQ(found.checkpoint.at, 3U);
+    ASSERT_TRUE(found.checkpoint.clean);
     start(dropping(0), found, open ? 3 : 0);
     forget();
     event::HelloCame again;

@@ -66,7 +66,7 @@ TEST_F(FirstHello, HoldsNoLessThanTheEndThroughWhichEverySinkTookAll) {
 TEST_F(FirstHello, HoldsNoLessThanTheCheckpoint) {
   DurableState closed = store(5);
   closed.closed_end = 5;
-  closed.checkpoint = 9;
+  closed.checkpoint.at = 9;
   start(policy(), closed);
   hello_after(7);
   EXPECT_EQ(held(), at(9));
@@ -76,7 +76,7 @@ TEST_F(FirstHello, HoldsTheEndOfAnOpenJournalWhateverTheCheckpointSays) {
   DurableState open = store(2);
   open.open = true;
   open.first = 1;
-  open.checkpoint = 5;
+  open.checkpoint.at = 5;
   start(policy(), open, 9);
   hello_after(5);
   EXPECT_EQ(held(), at(9));
@@ -93,7 +93,7 @@ TEST_F(FirstHello, GivesUpNothingThatASinkSaysItHas) {
 // A producer goes on after its mark: with one beyond held it would leave out what comes again.
 TEST_F(FirstHello, ForgetsAMarkBeyondWhatIsHeld) {
   DurableState closed = store(3, Acks::none);
-  closed.checkpoint = 8;
+  closed.checkpoint.at = 8;
   closed.mark_offset = 8;
   closed.mark = "m8";
   start(under(Acks::none), closed);
@@ -123,7 +123,7 @@ TEST_F(FirstHello, ReportsWhatWasAcknowledgedBeyondTheEndOfAnOpenJournal) {
   DurableState open = store(5);
   open.open = true;
   open.first = 1;
-  open.checkpoint = 5;
+  open.checkpoint.at = 5;
   for (const OnGap on_gap : {OnGap::halt, OnGap::record}) {
     StreamPolicy p = policy();
     p.on_gap = on_gap;
@@ -145,7 +145,7 @@ TEST_F(FirstHello, ReportsWhatWasAcknowledgedBeyondTheEndOfAnOpenJournal) {
 // Nothing came after an orderly stop, so whoever saw more acknowledged knew a newer store.
 TEST_F(FirstHello, ReportsWhatWasAcknowledgedBeyondAnOrderlyStop) {
   DurableState stopped = store(5);
-  stopped.closed_end = stopped.checkpoint = 5;
+  stopped.closed_end = stopped.checkpoint.at = 5;
   stopped.clean_stop = true;
   StreamPolicy p = policy();
   p.on_gap = OnGap::record;
@@ -165,7 +165,7 @@ TEST_F(FirstHello, ReportsWhatWasAcknowledgedBeyondAnOrderlyStop) {
 
 TEST_F(FirstHello, HoldsWhatItHeldWhenTheJournalOfAClosedStoreIsShorter) {
   DurableState closed = store(9);
-  closed.closed_end = closed.checkpoint = 9;
+  closed.closed_end = closed.checkpoint.at = 9;
   high_water = 9;
   start(policy(), closed, 4);
   EXPECT_FALSE(machine->halted());

@@ -243,8 +243,8 @@ TEST_F(Found, NoCheckpointIsWrittenMoreOftenThanItsInterval) {
     const auto* write = std::get_if<action::Write>(&action);
     if (write == nullptr) continue;
     EXPECT_EQ(write->append_last, 0U);
-    EXPECT_GE(write->state->checkpoint, at);
-    at = write->state->checkpoint;
+    EXPECT_GE(write->state->checkpoint.at, at);
+    at = write->state->checkpoint.at;
     ++checkpoints;
   }
   EXPECT_GE(checkpoints, 2U);
@@ -394,7 +394,7 @@ TEST_F(Found, WhatOnlyMemoryHeldIsSentAgainByAProducerThatStillHasIt) {
   publish(3);
   ack(2);
   pass(Millis(50));
-  ASSERT_EQ(stored->checkpoint, 5U);
+  ASSERT_EQ(stored->checkpoint.at, 5U);
   start(p, stored, journal_end);
   event::HelloCame again;
   again.acknowledged = Position{kEpoch, 5};

@@ -205,7 +205,7 @@ TEST_F(JournalLoss, FoundAtAStartIsLedgeredAsAnUpperBound) {
   EXPECT_EQ(last<action::Lost>()->loss.first, 7U);
   EXPECT_EQ(last<action::Lost>()->loss.last, 10U);
   EXPECT_TRUE(last<action::Lost>()->loss.upper_bound);
-  EXPECT_LE(stored->checkpoint, 6U);
+  EXPECT_LE(stored->checkpoint.at, 6U);
 }
 
 TEST_F(JournalLoss, LeavesASkipWhatLiesBeforeTheEnd) {
@@ -275,7 +275,7 @@ TEST_F(JournalLoss, OfANewEpochTakesFromNoSinkWhatItTookBeyondTheEndOfTheOneBefo
   ack(5);
   DurableState found = *stored;  // of before the new epoch, with a cursor that was ahead
   found.sinks[0].cursor = 5;
-  found.closed_end = found.checkpoint = 3;
+  found.closed_end = found.checkpoint.at = 3;
   start(policy(), found, journal_end);
   event::HelloCame remembers;
   remembers.acknowledged = Position{1'700'000'009, 1};
@@ -295,7 +295,7 @@ TEST_F(JournalLoss, OfTwoEpochsOneAfterTheOtherGivesEachItsPlace) {
   ack(5);
   DurableState found = *stored;
   ASSERT_FALSE(found.open);
-  found.closed_end = found.checkpoint = 3;  // of before the next epoch, which began after 5
+  found.closed_end = found.checkpoint.at = 3;  // of before the next epoch, which began after 5
   found.epochs.push_back({1'700'000'004, 5});
   start(policy(), found, journal_end);
   event::HelloCame remembers;

@@ -297,7 +297,7 @@ void World::start_broker() {
   machine_ = std::make_unique<recovery::StreamMachine>(std::move(policy));
   if (tracing()) {
     trace("START ", started.state->open ? "open" : "closed", " end ", journal_.end(),
-          " closed_end ", started.state->closed_end, " checkpoint ", started.state->checkpoint);
+          " closed_end ", started.state->closed_end, " checkpoint ", started.state->checkpoint.at);
   }
   damaged_ = damaged_ || !started.damage.empty();
   tell(started);

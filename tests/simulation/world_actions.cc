@@ -102,7 +102,7 @@ void World::run(const action::Welcome& a) {
   require(!stored->epochs.empty() && stored->epochs.back().number >= a.held.epoch,
           "Welcome names an epoch that is not durable:", a.held);
   if (!welcomed_ && !stored->open) {
-    require(stored->checkpoint >= offset_of(a.held) || machine_->head() > stored->checkpoint,
+    require(stored->checkpoint.at >= offset_of(a.held) || machine_->head() > stored->checkpoint.at,
             "Welcome before held was durable:", a.held);
   }
   check_mark(a);
@@ -180,8 +180,8 @@ void World::run(const action::Write& a) {
             "a second write while one is under way, and not both append");
     ++counts_.overlapped;
   }
-  require(a.state->mark_offset <= a.state->checkpoint,
-          "a mark is stored beyond its checkpoint:", a.state->mark_offset, a.state->checkpoint);
+  require(a.state->mark_offset <= a.state->checkpoint.at,
+          "a mark is stored beyond its checkpoint:", a.state->mark_offset, a.state->checkpoint.at);
   Journal::Commit commit;
   commit.generation = journal_generation_;
   commit.id = a.id;
@@ -240,7 +240,7 @@ void World::run(const action::Write& a) {
   if (tracing()) {
     trace("  write ", a.id, " append ", a.append_first, "-", a.append_last, " ",
           a.state->open ? "open" : "closed", " first ", a.state->first, " closed_end ",
-          a.state->closed_end, " checkpoint ", a.state->checkpoint, " cursor ",
+          a.state->closed_end, " checkpoint ", a.state->checkpoint.at, " cursor ",
           a.state->sinks.front().cursor, " watermark ", a.watermark, " losses ", a.losses.size());
   }
   commit.refused = follows_a_refusal(commit);
