@@ -146,6 +146,15 @@ class Scene:
         if not self.publisher.running():
             self.start_publisher()
 
+    def wait_death(self):
+        """Publishes until the broker is gone: an idle one has nothing to sync."""
+        def gone():
+            if self.machine.process.running() and not self.publisher.running():
+                self.publisher.result()
+                self.publish(*self.more)
+            return not self.machine.process.running()
+        wait_for("the end of the broker", gone)
+
     def settle(self):
         """Everything published so far arrives."""
         if not self.receiver.listening():
@@ -268,7 +277,7 @@ def power_cuts_at_any_sync_of_a_start_and_of_what_follows_lose_nothing(run):
         elif scene.receiver.listening():
             scene.away()
         scene.machine.launch(die_at=run.random.randrange(1, 40))
-        scene.machine.process.wait()
+        scene.wait_death()
     scene.machine.cut("starting").start()
     if not scene.publisher.running():
         scene.start_publisher()
