@@ -123,7 +123,7 @@ class JournalTools : public testing::Test {
     report_.streams = {{"s", 4, {{2, 3, {7, 2}, {7, 3}}}}};
   }
 
-  TemporaryFolder folder_;
+  TempDir folder_;
   const std::filesystem::path data_ = folder_.path() / "data";
   broker::offline::JournalReport report_;
 };

@@ -153,7 +153,7 @@ class Publish : public testing::Test {
     for (int i = from; i <= to; ++i) out += "record " + std::to_string(i) + "\n";
     return out;
   }
-  TemporaryFolder folder_;
+  TempDir folder_;
   const std::string socket_ = (folder_.path() / "in.sock").string();
 };
 
@@ -309,7 +309,7 @@ class Source : public testing::Test {
       out.emplace_back(**record);
     }
   }
-  TemporaryFolder folder_;
+  TempDir folder_;
   std::string error_;
 };
 

@@ -127,7 +127,7 @@ max_bytes = "32MiB"
   }
   static json::object parsed(const std::string& text) { return json::parse(text).as_object(); }
 
-  TemporaryFolder folder_;
+  TempDir folder_;
   FakeBroker broker_;
 };
 

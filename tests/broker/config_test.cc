@@ -11,6 +11,7 @@
 #include "broker/config/check.h"
 #include "broker/config/nearest.h"
 #include "broker/config/units.h"
+#include "tests/temp_dir.h"
 
 namespace spillway::config {
 namespace {
@@ -55,27 +56,6 @@ Sink good_sink(const std::string& lines) {
   auto config = good(with_sink(lines));
   return config.streams.empty() ? Sink{} : config.streams.at(0).sinks.at(0);
 }
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "config_test.XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path write(const std::string& name, const std::string& text, mode_t mode) {
-    auto file = path_ / name;
-    std::ofstream(file) << text;
-    ::chmod(file.c_str(), mode);
-    return file;
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 TEST(Units, sizes_are_read_in_binary_and_decimal_units) {
   EXPECT_EQ(*parse_bytes("64MiB"), 64u << 20);
@@ -327,7 +307,7 @@ path = "../out/a"
 }
 
 TEST(Config, a_file_that_is_named_from_its_own_folder_means_the_same_paths) {
-  Folder folder;
+  TempDir folder;
   folder.write("main.toml", R"(data_dir = "data"
 [admin]
 listen = "unix://admin.sock"
@@ -453,7 +433,7 @@ TEST(Config, a_file_that_is_not_there_is_an_error) {
   const auto config = load("/nonexistent/spillway.toml");
   ASSERT_FALSE(config);
   EXPECT_THAT(config.error().message, HasSubstr("No such file"));
-  const Folder folder;
+  const TempDir folder;
   const auto directory = load(folder.path());
   ASSERT_FALSE(directory);
   EXPECT_THAT(directory.error().message, EndsWith("cannot be read: it is a directory"));
@@ -683,7 +663,7 @@ TEST(SinkIdentity, changes_with_the_destination_and_with_nothing_else) {
 }
 
 TEST(Tokens, are_read_one_a_line_and_only_from_a_file_that_is_not_open_to_all) {
-  Folder folder;
+  TempDir folder;
   const auto tokens = read_tokens(folder.write("t", "# who\nfirst\r\n\nsecond\n", 0640));
   ASSERT_TRUE(tokens) << tokens.error().message;
   EXPECT_THAT(*tokens, ElementsAre("first", "second"));
@@ -710,7 +690,7 @@ class CheckEnvironment : public testing::Test {
     for (const auto& diagnostic : diagnostics) out.push_back(diagnostic.key);
     return out;
   }
-  Folder folder_;
+  TempDir folder_;
 };
 
 TEST_F(CheckEnvironment, finds_nothing_wrong_where_all_is_well_and_says_what_it_looked_at) {

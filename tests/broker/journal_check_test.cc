@@ -230,7 +230,7 @@ class JournalHealth : public testing::Test {
     EXPECT_TRUE(journal::Journal::open(options(), {}));
   }
 
-  cli::TemporaryFolder folder_;
+  TempDir folder_;
   const fs::path data_ = folder_.path() / "data";
   config::Config without_s_;
 };

@@ -17,6 +17,7 @@
 
 #include "base/block.h"
 #include "broker/sinks/sink.h"
+#include "tests/temp_dir.h"
 #include "wire/record.h"
 
 namespace spillway::broker::test {
@@ -138,11 +139,7 @@ class Recorder final : public SinkEvents {
 // A fixture with an io_context, events, and a folder of its own.
 class SinkTest : public testing::Test {
  protected:
-  SinkTest() : work_(boost::asio::make_work_guard(io)) {
-    std::string name = testing::TempDir() + "sinks.XXXXXX";
-    folder = ::mkdtemp(name.data());
-  }
-  ~SinkTest() override { std::filesystem::remove_all(folder); }
+  SinkTest() : work_(boost::asio::make_work_guard(io)) {}
 
   // Runs the reactor until it is so.
   template <class Condition>
@@ -170,7 +167,8 @@ class SinkTest : public testing::Test {
 
   boost::asio::io_context io;
   Recorder events;
-  std::filesystem::path folder;
+  TempDir dir;
+  const std::filesystem::path& folder = dir.path();
 
  private:
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;

@@ -10,6 +10,7 @@ from pathlib import Path
 DEMO = Path(__file__).resolve().parents[2] / "examples/demo"
 sys.path.insert(0, str(DEMO))
 
+import demo  # noqa: E402
 import recording  # noqa: E402
 import screen  # noqa: E402
 
@@ -57,9 +58,7 @@ class Comparison(Folder):
 class Receiver(Folder):
     def setUp(self):
         super().setUp()
-        self.placeholder = socket.socket()  # keeps the port for the receiver
-        self.placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.placeholder.bind(("127.0.0.1", 0))
+        self.placeholder = demo.reserve_port()
         self.addCleanup(self.placeholder.close)
         self.address = self.placeholder.getsockname()
 

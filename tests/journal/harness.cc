@@ -11,16 +11,6 @@
 
 namespace spillway::journal {
 
-TempDir::TempDir(const std::filesystem::path& parent) {
-  std::string name = (parent / "spillway-journal-XXXXXX").string();
-  path_ = ::mkdtemp(name.data());
-}
-
-TempDir::~TempDir() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 std::uint64_t du(const std::filesystem::path& path) {
   FILE* out = ::popen(("du -s -B1 " + path.string() + " 2>/dev/null").c_str(), "r");
   unsigned long long bytes = 0;

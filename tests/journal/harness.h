@@ -11,20 +11,9 @@
 #include <vector>
 
 #include "journal/journal.h"
+#include "tests/temp_dir.h"
 
 namespace spillway::journal {
-
-class TempDir {
- public:
-  explicit TempDir(const std::filesystem::path& parent = std::filesystem::temp_directory_path());
-  ~TempDir();
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // What du says of `path`, by running it.
 std::uint64_t du(const std::filesystem::path& path);

@@ -111,7 +111,7 @@ TEST(Slots, KeepTheirContentsWhenTheDeviceRefusesAWrite) {
   struct rlimit before;
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const struct rlimit none{0, before.rlim_max};
+  const struct rlimit none { 0, before.rlim_max };
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
   EXPECT_FALSE(slots->write("second"));
   EXPECT_FALSE(Slots::open(dir.path() / "g", kSlot));
