@@ -17,8 +17,7 @@ using boost::system::error_code;
 
 // A broker sends control frames only; Welcome, the largest, carries a mark and causes.
 Link::Link(asio::io_context& io, Handler& handler)
-    : io_(io),
-      handler_(&handler),
+    : handler_(&handler),
       resolver_(io),
       connecting_(io),
       socket_(io),

@@ -45,7 +45,6 @@ class Link : public std::enable_shared_from_this<Link> {
   void read();
   void fail(const std::string& why);
 
-  boost::asio::io_context& io_;
   Handler* handler_;  // nullptr once it is over
   boost::asio::ip::tcp::resolver resolver_;
   boost::asio::ip::tcp::socket connecting_;

@@ -1,5 +1,8 @@
 #include "journal/manifest.h"
 
+#include <algorithm>
+#include <optional>
+
 namespace spillway::journal {
 
 namespace {
@@ -67,17 +70,21 @@ void take_file(Fields& fields, std::set<std::uint64_t>& tables) {
 
 }  // namespace
 
-bool take_tables(std::string_view record, std::set<std::uint64_t>& tables) {
+void Manifest::take(std::string_view record) {
   Fields fields(record);
+  std::uint64_t family = 0;
+  std::optional<std::uint64_t> wal;
+  bool dropped = false;
   while (fields.more()) {
     switch (const std::uint64_t tag = fields.number(); tag) {
-      case kNewFile4: take_file(fields, tables); break;
-      case kLogNumber:
+      case kNewFile4: take_file(fields, tables_); break;
+      case kLogNumber: wal = fields.number(); break;
+      case kMinLogNumberToKeep: wal_kept_ = std::max(wal_kept_, fields.number()); break;
+      case kColumnFamily: family = fields.number(); break;
+      case kColumnFamilyDrop: dropped = true; break;
       case kNextFileNumber:
       case kLastSequence:
       case kPrevLogNumber:
-      case kMinLogNumberToKeep:
-      case kColumnFamily:
       case kMaxColumnFamily:
       case kInAtomicGroup: fields.number(); break;
       case kDeletedFile:
@@ -90,7 +97,6 @@ bool take_tables(std::string_view record, std::set<std::uint64_t>& tables) {
         fields.number();
         fields.bytes();
         break;
-      case kColumnFamilyDrop: break;
       default:
         if ((tag & kIgnorable) != 0) {
           fields.bytes();
@@ -99,7 +105,18 @@ bool take_tables(std::string_view record, std::set<std::uint64_t>& tables) {
         }
     }
   }
-  return fields.known();
+  known_ &= fields.known();
+  if (dropped) {
+    wal_of_family_.erase(family);
+  } else if (wal) {
+    wal_of_family_[family] = std::max(wal_of_family_[family], *wal);
+  }
+}
+
+std::uint64_t Manifest::first_wal() const {
+  std::uint64_t lowest = wal_of_family_.empty() ? 0 : ~std::uint64_t{0};
+  for (const auto& [family, wal] : wal_of_family_) lowest = std::min(lowest, wal);
+  return std::max(lowest, wal_kept_);
 }
 
 }  // namespace spillway::journal

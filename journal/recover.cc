@@ -50,7 +50,7 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
     add_damage(recovered, std::to_string(high_water - recovered.end) +
                               " or more records that were durable are gone: offsets " +
                               std::to_string(recovered.end + 1) + " through " +
-                              std::to_string(high_water));
+                              std::to_string(high_water) + "; see `spillway journal check`");
   }
   return recovered;
 }

@@ -35,19 +35,62 @@ std::vector<fs::path> files_of(const Layout& layout, const std::string& extensio
   return found;
 }
 
+// Numbers of writes, from the first to before the second.
+using Writes = std::pair<std::uint64_t, std::uint64_t>;
+
+struct WalScan {
+  fs::path path;
+  LogScan scan;
+  Writes writes{0, 0};
+};
+
 std::string damage_text(const fs::path& path, const LogScan& scan) {
   return path.string() + " is damaged at byte " + std::to_string(*scan.damaged_at) + " of " +
          std::to_string(scan.bytes);
 }
 
-// Numbers of writes, from the first to before the second.
-using Writes = std::pair<std::uint64_t, std::uint64_t>;
+std::vector<WalScan> scan_wal(const Layout& layout) {
+  std::vector<fs::path> paths = files_of(layout, ".log");
+  std::ranges::sort(paths, {}, file_number);
+  std::vector<WalScan> files;
+  for (fs::path& path : paths) {
+    WalScan& file = files.emplace_back();
+    file.path = std::move(path);
+    file.scan = scan_log(file.path, [&](const std::string& record, bool) {
+      const auto found = writes_of(record);
+      if (!found) return;
+      if (file.writes.second == 0) file.writes.first = found->first;
+      file.writes.second = found->first + found->second;
+    });
+  }
+  return files;
+}
+
+// Behind a file that has no proper end RocksDB goes on only with the write that follows its last
+// one: as the first of the file that a recovery began. Anything else it would delete.
+std::optional<std::string> cut_short(const std::vector<WalScan>& wal, std::uint64_t first_needed) {
+  const WalScan* torn = nullptr;
+  std::uint64_t next = 0;
+  for (const WalScan& file : wal) {
+    if (file_number(file.path).value_or(0) < first_needed) continue;
+    if (file.writes.second != 0) {
+      if (torn != nullptr && file.writes.first != next) {
+        return damage_text(torn->path, torn->scan) + ", and " + file.path.filename().string() +
+               " behind it is not";
+      }
+      torn = nullptr;
+      next = file.writes.second;
+    }
+    if (file.scan.damaged_at) torn = &file;
+  }
+  return std::nullopt;
+}
 
 // Tables that the MANIFEST does not list. A crash leaves some: flushed or compacted, and not yet
 // listed. Then what they hold is in the WAL or in tables that are listed.
 class Orphans {
  public:
-  Orphans(Store& store, const std::vector<Writes>& wal) : store_(store), wal_(wal) {
+  Orphans(Store& store, const std::vector<WalScan>& wal) : store_(store), wal_(wal) {
     std::vector<rocksdb::LiveFileMetaData> files;
     store_.db().GetLiveFilesMetaData(&files);
     for (const rocksdb::LiveFileMetaData& file : files) {
@@ -73,8 +116,9 @@ class Orphans {
     const Newest& newest = newest_[family];
     if (file_number(path).value_or(0) < newest.file) return false;
     const std::uint64_t write = table->newest_write();
-    const bool in_wal = std::ranges::any_of(
-        wal_, [write](const Writes& w) { return w.first <= write && write < w.second; });
+    const bool in_wal = std::ranges::any_of(wal_, [write](const WalScan& file) {
+      return file.writes.first <= write && write < file.writes.second;
+    });
     return !in_wal && write > newest.write;
   }
 
@@ -104,14 +148,14 @@ class Orphans {
   }
 
   Store& store_;
-  const std::vector<Writes>& wal_;
+  const std::vector<WalScan>& wal_;
   std::set<std::string> listed_;
   std::map<std::string, Newest> newest_;  // by column family
 };
 
 // A MANIFEST that ends in the middle of a record was cut off by a crash, or the record was whole;
 // one that ends behind a record may have had more.
-std::optional<std::string> check_tables(StoreContext& context, const std::vector<Writes>& wal,
+std::optional<std::string> check_tables(StoreContext& context, const std::vector<WalScan>& wal,
                                         const fs::path& manifest, const LogScan& scan) {
   Store::Failure failure;
   const auto store = Store::open(context, Store::Mode::read, failure);
@@ -142,42 +186,34 @@ StartCheck check_before_start(StoreContext& context) {
   const auto failed = [](const fs::path& path, const LogScan& scan) {
     return StartCheck{Error{path.string() + ": " + scan.error}, std::nullopt};
   };
-  std::vector<Writes> wal;
-  for (const fs::path& path : files_of(context.layout, ".log")) {
-    Writes writes{0, 0};
-    const LogScan scan = scan_log(path, [&writes](const std::string& record, bool) {
-      const auto found = writes_of(record);
-      if (!found) return;
-      if (writes.second == 0) writes.first = found->first;
-      writes.second = found->first + found->second;
-    });
-    if (!scan.error.empty()) return failed(path, scan);
-    if (scan.intact_after_damage) {
-      return {std::nullopt, damage_text(path, scan) + ", and intact behind it"};
+  const std::vector<WalScan> wal = scan_wal(context.layout);
+  for (const WalScan& file : wal) {
+    if (!file.scan.error.empty()) return failed(file.path, file.scan);
+    if (file.scan.intact_after_damage) {
+      return {std::nullopt, damage_text(file.path, file.scan) + ", and intact behind it"};
     }
-    wal.push_back(writes);
   }
-  const auto manifest = current_manifest(context.layout);
+  const auto path = current_manifest(context.layout);
   std::error_code ignored;
   // What does not lead to a MANIFEST does not open.
-  if (!manifest || !fs::exists(*manifest, ignored)) return {};
-  std::set<std::uint64_t> named;  // every table that was ever listed
-  bool all_known = true;
-  const LogScan scan = scan_log(
-      *manifest, [&](const std::string& record, bool) { all_known &= take_tables(record, named); });
-  if (!scan.error.empty()) return failed(*manifest, scan);
+  if (!path || !fs::exists(*path, ignored)) return {};
+  Manifest manifest;
+  const LogScan scan =
+      scan_log(*path, [&](const std::string& record, bool) { manifest.take(record); });
+  if (!scan.error.empty()) return failed(*path, scan);
   if (scan.damaged_at && (scan.intact_after_damage || scan.records == 0)) {
-    return {std::nullopt, damage_text(*manifest, scan)};
+    return {std::nullopt, damage_text(*path, scan)};
   }
-  const auto is_named = [&named](const fs::path& path) {
-    const auto number = file_number(path);
-    return number && named.contains(*number);
+  if (auto cut = cut_short(wal, manifest.first_wal())) return {std::nullopt, std::move(cut)};
+  const auto is_named = [&manifest](const fs::path& table) {
+    const auto number = file_number(table);
+    return number && manifest.tables().contains(*number);
   };
-  if (!scan.damaged_at && all_known &&
+  if (!scan.damaged_at && manifest.known() &&
       std::ranges::all_of(files_of(context.layout, ".sst"), is_named)) {
     return {};
   }
-  return {std::nullopt, check_tables(context, wal, *manifest, scan)};
+  return {std::nullopt, check_tables(context, wal, *path, scan)};
 }
 
 }  // namespace spillway::journal

@@ -3,8 +3,9 @@
 #include <rocksdb/db.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
-#include <set>
+#include <utility>
 
 #include "journal/data_dir.h"
 #include "journal/log_scan.h"
@@ -130,6 +131,76 @@ TEST(Open, DeliversWhatIsIntactAroundAFlippedBitInTheWalAndDeletesNothing) {
   EXPECT_EQ(after.blocks.back()->last(), 100u);
 }
 
+// As when the process dies after a memtable is full, and before it is in a table.
+void split_wal(const fs::path& wal, const fs::path& next, std::uint64_t records) {
+  std::vector<std::string> logs(2);
+  const LogScan scan = scan_log(wal, [&](const std::string& record, bool) {
+    append_log(logs[records == 0 ? 1 : 0], record);
+    if (records > 0) --records;
+  });
+  ASSERT_FALSE(scan.damaged_at);
+  ASSERT_FALSE(logs[1].empty());
+  std::ofstream(wal, std::ios::binary) << logs[0];
+  std::ofstream(next, std::ios::binary) << logs[1];
+}
+
+TEST(Open, KeepsAWalFileBehindOneWhoseLastRecordIsDamaged) {
+  TempDir dir;
+  fill(dir.path(), 100, 1000);
+  const fs::path wal = store_files(dir.path(), ".log").back();
+  const fs::path next = dir.path() / "journal" / "999999.log";
+  split_wal(wal, next, 50);
+  {
+    TempDir sound;
+    fs::copy(dir.path(), sound.path(), fs::copy_options::recursive);
+    EXPECT_FALSE(find(open_journal(options_in(sound.path()))->recovered(), "s").damage);
+  }
+  flip(wal, fs::file_size(wal) - 10);
+  for (int i = 0; i < 2; ++i) {
+    const auto journal = open_journal(options_in(dir.path()));
+    const Recovered& recovered = find(journal->recovered(), "s");
+    EXPECT_EQ(recovered.end, 100u);
+    EXPECT_FALSE(recovered.writable);
+    ASSERT_TRUE(recovered.damage);
+    EXPECT_NE(recovered.damage->find("999999.log"), std::string::npos) << *recovered.damage;
+    const ReadResult before = read(*journal, 1);
+    ASSERT_TRUE(before.lost);
+    EXPECT_EQ(before.lost->first, before.lost->second);
+    EXPECT_EQ(read(*journal, before.lost->second + 1).blocks.back()->last(), 100u);
+  }
+  EXPECT_TRUE(fs::exists(next));
+}
+
+// RocksDB begins the file after a torn one with the write that comes next.
+TEST(Open, GoesOnBehindATornWalFileWhereARecoveryWentOn) {
+  TempDir dir;
+  fill(dir.path(), 10, 1000);
+  const fs::path wal = store_files(dir.path(), ".log").back();
+  fs::resize_file(wal, fs::file_size(wal) - 10);
+  std::pair<std::uint64_t, std::uint32_t> last;
+  scan_log(wal, [&](const std::string& record, bool) { last = writes_of(record).value(); });
+  std::string log;
+  std::string empty(12, '\0');
+  const std::uint64_t next = last.first + last.second;
+  std::memcpy(empty.data(), &next, sizeof next);
+  append_log(log, empty);
+  std::ofstream(dir.path() / "journal" / "999999.log", std::ios::binary) << log;
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_TRUE(find(journal->recovered(), "s").writable);
+}
+
+TEST(Open, DoesNotMindATornWalFileThatIsNotNeededAnyMore) {
+  TempDir dir;
+  fill(dir.path(), 10, 1000);
+  const fs::path wal = store_files(dir.path(), ".log").back();
+  fill(dir.path(), 10, 1000);  // this start wrote what it held into a table
+  ASSERT_FALSE(fs::exists(wal));
+  std::ofstream(wal, std::ios::binary) << "torn before its first record was whole";
+  const auto journal = open_journal(options_in(dir.path()));
+  EXPECT_FALSE(find(journal->recovered(), "s").damage);
+  EXPECT_EQ(find(journal->recovered(), "s").end, 20u);
+}
+
 // RocksDB by itself puts fragments of two records together, or ends there.
 TEST(Open, DeliversAllButOneRecordWhateverBitOfAHeaderInTheWalIsFlipped) {
   constexpr Offset kBlocks = 12;
@@ -204,16 +275,20 @@ TEST(Manifest, NamesEveryTableOfASoundStore) {
   }
   const auto manifest = current_manifest(Layout(dir.path()));
   ASSERT_TRUE(manifest);
-  std::set<std::uint64_t> named;
-  scan_log(*manifest,
-           [&](const std::string& record, bool) { EXPECT_TRUE(take_tables(record, named)); });
+  Manifest said;
+  scan_log(*manifest, [&](const std::string& record, bool) { said.take(record); });
+  EXPECT_TRUE(said.known());
   const auto tables = store_files(dir.path(), ".sst");
   EXPECT_FALSE(tables.empty());
   for (const fs::path& table : tables) {
-    EXPECT_TRUE(named.contains(file_number(table).value_or(0))) << table;
+    EXPECT_TRUE(said.tables().contains(file_number(table).value_or(0))) << table;
   }
-  EXPECT_FALSE(take_tables("\x7f", named));      // no tag of ours
-  EXPECT_FALSE(take_tables("\x67\x01", named));  // a file that ends too early
+  // No tag of ours; a file that ends too early.
+  for (const char* record : {"\x7f", "\x67\x01"}) {
+    Manifest unknown;
+    unknown.take(record);
+    EXPECT_FALSE(unknown.known());
+  }
 }
 
 // Commits a state that is in the WAL, and as of the next start in a table; returns the tables that
