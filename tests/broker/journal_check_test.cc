@@ -313,6 +313,16 @@ TEST_F(JournalHealth, a_flipped_bit_in_the_wal_costs_its_group_and_nothing_behin
   EXPECT_THAT(kinds(report), ElementsAre("file", "hole")) << texts(report);
   EXPECT_EQ(lost(report), kRecords);
 }
+TEST_F(JournalHealth, a_flipped_bit_in_the_last_group_of_a_wal_file_costs_no_file_behind_it) {
+  fill(10);
+  const fs::path last = wal();
+  journal::split_wal(last, data_ / "journal" / "999999.log", 6);
+  flip(last, fs::file_size(last) - 1000);
+  const auto report = repaired();
+  EXPECT_THAT(kinds(report), ElementsAre("file", "hole")) << texts(report);
+  EXPECT_THAT(texts(report), HasSubstr("999999.log"));
+  EXPECT_EQ(lost(report), kRecords);
+}
 TEST_F(JournalHealth, a_start_deletes_nothing_that_is_intact_behind_a_flipped_bit_in_the_wal) {
   flip(wal(), fs::file_size(wal()) / 4);
   {

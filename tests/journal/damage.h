@@ -1,12 +1,16 @@
 // Damage done to the files of a journal.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
+
+#include "journal/log_scan.h"
 
 namespace spillway::journal {
 
@@ -30,6 +34,21 @@ inline void flip(const std::filesystem::path& path, std::uintmax_t at) {
   const int c = file.get();
   file.seekp(static_cast<std::streamoff>(at));
   file.put(static_cast<char>(c ^ 1));
+}
+
+// Moves all but the first `records` of a WAL file into one that follows it. So it is when a
+// memtable was full, and the process died before it was in a table.
+inline void split_wal(const std::filesystem::path& wal, const std::filesystem::path& next,
+                      std::uint64_t records) {
+  std::string logs[2];
+  const LogScan scan = scan_log(wal, [&](const std::string& record, bool) {
+    append_log(logs[records == 0 ? 1 : 0], record);
+    if (records > 0) --records;
+  });
+  ASSERT_FALSE(scan.damaged_at);
+  ASSERT_FALSE(logs[1].empty());
+  std::ofstream(wal, std::ios::binary) << logs[0];
+  std::ofstream(next, std::ios::binary) << logs[1];
 }
 
 }  // namespace spillway::journal

@@ -131,19 +131,6 @@ TEST(Open, DeliversWhatIsIntactAroundAFlippedBitInTheWalAndDeletesNothing) {
   EXPECT_EQ(after.blocks.back()->last(), 100u);
 }
 
-// As when the process dies after a memtable is full, and before it is in a table.
-void split_wal(const fs::path& wal, const fs::path& next, std::uint64_t records) {
-  std::vector<std::string> logs(2);
-  const LogScan scan = scan_log(wal, [&](const std::string& record, bool) {
-    append_log(logs[records == 0 ? 1 : 0], record);
-    if (records > 0) --records;
-  });
-  ASSERT_FALSE(scan.damaged_at);
-  ASSERT_FALSE(logs[1].empty());
-  std::ofstream(wal, std::ios::binary) << logs[0];
-  std::ofstream(next, std::ios::binary) << logs[1];
-}
-
 TEST(Open, KeepsAWalFileBehindOneWhoseLastRecordIsDamaged) {
   TempDir dir;
   fill(dir.path(), 100, 1000);
