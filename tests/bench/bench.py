@@ -41,16 +41,16 @@ def measure(row, bench, rounds):
     """Value and baseline in turns; the best and the median of each."""
     values, baselines, extra = [], [], {}
     stolen, spent = processor_time()
-    for _ in range(rounds if row.repeats else 1):
-        if row.baseline:
-            baseline = row.baseline(bench)
-            baselines.append(baseline[0] if isinstance(baseline, tuple) else baseline)
-            bench.clear()
+    for bench.round in range(rounds if row.repeats else 1):
         value = row.value(bench)
         if isinstance(value, tuple):
             value, extra = value
         values.append(value)
         bench.clear()
+        if row.baseline:
+            baseline = row.baseline(bench)
+            baselines.append(baseline[0] if isinstance(baseline, tuple) else baseline)
+            bench.clear()
     best = max if row.more_is_better else min
     result = {"row": row.number, "name": row.name, "unit": row.unit,
               "value": best(values), "median": statistics.median(values),

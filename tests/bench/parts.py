@@ -155,7 +155,15 @@ class Bench:
         self.quick = quick
         self.processes = []
         self.half_rate = None  # records/s, half of what passes through at most; once it is known
+        self.round = 0  # of a row
+        self._ran = {}
         self._count = 0
+
+    def once(self, what, run):
+        """What run() gave in this round, for all the rows that a run has figures for."""
+        if (what, self.round) not in self._ran:
+            self._ran[what, self.round] = run()
+        return self._ran[what, self.round]
 
     def count(self):
         self._count += 1
