@@ -288,6 +288,7 @@ Result<std::string> reset_sink(const config::Config& config, const std::string& 
   fresh.identity = config::sink_identity(*sink_config);
   fresh.cursor = target;
   fresh.paused = stored->paused;
+  fresh.paused_since = stored->paused_since;
   fresh.dead_letter_bytes = stored->dead_letter_bytes;
   *stored = std::move(fresh);
   if (const auto error = (*edit)->commit()) return *error;

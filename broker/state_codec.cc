@@ -67,6 +67,7 @@ std::string encode_state(const DurableState& state) {
     added->set_drop_entry(sink.drop_entry);
     added->set_outage_since(sink.outage_since);
     added->set_paused(sink.paused);
+    added->set_paused_since(sink.paused_since);
     added->set_parked(sink.parked);
     added->set_unresolved(sink.unresolved);
     added->set_dead_letter_bytes(sink.dead_letter_bytes);
@@ -117,6 +118,7 @@ Result<DurableState> decode_state(std::string_view bytes) {
     sink.drop_entry = stored.drop_entry();
     sink.outage_since = stored.outage_since();
     sink.paused = stored.paused();
+    sink.paused_since = stored.paused_since();
     sink.parked = stored.parked();
     sink.unresolved = stored.unresolved();
     sink.dead_letter_bytes = stored.dead_letter_bytes();

@@ -251,11 +251,12 @@ void Stream::read_done(Slot& slot, std::uint64_t id, journal::ReadResult result)
 void Stream::on(action::Locate& a) {
   journal_.locate(name_, a.offset_min, a.bytes_min, a.received_min,
                   [self = shared_from_this(), sink = a.sink,
-                   id = a.id](std::optional<journal::Location> location) {
-                    recovery::event::Located event{sink, id, 0, 0};
-                    if (location) {
-                      event.offset = location->offset;
-                      event.running_bytes = location->running_bytes;
+                   id = a.id](const Result<std::optional<journal::Location>>& location) {
+                    recovery::event::Located event{sink, id, location.has_value(), 0, 0, 0};
+                    if (location && *location) {
+                      event.offset = (*location)->offset;
+                      event.running_bytes = (*location)->running_bytes;
+                      event.received = (*location)->received_ms;
                     }
                     asio::post(self->io_, [self, event] { self->handle(event); });
                   });

@@ -60,12 +60,13 @@ void Stream::read_backlog(std::shared_ptr<Starting> starting) {
   for (; starting->next <= event.state->sinks.size(); ++starting->next) {
     Offset offset = end;
     if (starting->next > 0) {
-      const Offset cursor = event.state->sinks[starting->next - 1].cursor;
-      if (cursor >= end) {
+      const Offset through =
+          goes_on_after(*event.state, event.state->sinks[starting->next - 1], event.watermark, end);
+      if (through >= end) {
         starting->event.backlogs[starting->next - 1].running_bytes = event.end_running_bytes;
         continue;
       }
-      offset = cursor + 1;
+      offset = through + 1;
     }
     journal_.read(name_, offset, offset, 1,
                   [self = shared_from_this(), starting, offset](journal::ReadResult result) {

@@ -162,11 +162,13 @@ namespace {
 // The first block for which `reached` holds, given that it holds for all blocks after one for which
 // it does: by halving the range of offsets. Leaves `it` on it, or invalid.
 template <class Reached>
-void seek_first(rocksdb::Iterator& it, Offset low, Offset high, const Reached& reached) {
+void seek_first(rocksdb::Iterator& it, Offset low, Offset high, rocksdb::Status& status,
+                const Reached& reached) {
   while (low < high) {
     const Offset middle = low + (high - low) / 2;
     seek_containing(it, middle);
     if (!it.Valid()) {
+      if (status.ok()) status = it.status();
       high = middle;
       continue;
     }
@@ -188,15 +190,13 @@ std::uint64_t running_before(const rocksdb::Iterator& it) {
   return block ? block->running_bytes - (it.value().size() - kHeaderBytes) : 0;
 }
 
-}  // namespace
-
-std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-                                   Offset watermark, Offset end, Offset offset_min,
-                                   std::uint64_t bytes_min, std::int64_t received_min_ms) {
-  const Iterator it(db.NewIterator(point_options(), family));
+// As locate_cut(); `status` is the first thing that could not be read.
+std::optional<Location> find_cut(const Iterator& it, Offset watermark, Offset end,
+                                 Offset offset_min, std::uint64_t bytes_min,
+                                 std::int64_t received_min_ms, rocksdb::Status& status) {
   const Offset low = watermark + 1;
   Offset least = std::max(offset_min, watermark);
-  seek_first(*it, low, end + 1,
+  seek_first(*it, low, end + 1, status,
              [&](const Block& block) { return block.running_bytes >= bytes_min; });
   if (!it->Valid()) {
     least = std::max(least, end);
@@ -204,7 +204,7 @@ std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle*
     least = std::max(least, offset_at(*it));
   }
   // The cut lies before the first block that is young enough.
-  seek_first(*it, low, end + 1,
+  seek_first(*it, low, end + 1, status,
              [&](const Block& block) { return block.received_ms >= received_min_ms; });
   least = std::max(least, it->Valid() ? offset_at(*it) - 1 : end);
 
@@ -239,7 +239,21 @@ std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle*
     }
     return location;
   }
+  if (status.ok()) status = it->status();
   return std::nullopt;
+}
+
+}  // namespace
+
+Result<std::optional<Location>> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                           Offset watermark, Offset end, Offset offset_min,
+                                           std::uint64_t bytes_min, std::int64_t received_min_ms) {
+  const Iterator it(db.NewIterator(point_options(), family));
+  rocksdb::Status status;
+  const auto location =
+      find_cut(it, watermark, end, offset_min, bytes_min, received_min_ms, status);
+  if (status.ok() || is_damage(db, status)) return location;
+  return Error{"the journal cannot be read: " + status.ToString()};
 }
 
 Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset) {

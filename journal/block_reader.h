@@ -17,9 +17,9 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
                        Offset through, std::uint64_t max_bytes, Offset end);
 
 // As Journal::locate() promises.
-std::optional<Location> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-                                   Offset watermark, Offset end, Offset offset_min,
-                                   std::uint64_t bytes_min, std::int64_t received_min_ms);
+Result<std::optional<Location>> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                           Offset watermark, Offset end, Offset offset_min,
+                                           std::uint64_t bytes_min, std::int64_t received_min_ms);
 
 // The key of the block that contains `offset`, or else `offset` itself: everything before it holds
 // nothing at or after `offset`.

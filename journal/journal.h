@@ -152,7 +152,8 @@ class Journal {
  public:
   using Committed = std::function<void(Outcome)>;
   using Read = std::function<void(ReadResult)>;
-  using Located = std::function<void(std::optional<Location>)>;
+  // Nothing: the journal has no such place. An error: it is closed, or cannot be read just now.
+  using Located = std::function<void(Result<std::optional<Location>>)>;
   using LatchWritten = std::function<void(bool ok)>;
   // Called on the journal thread: `down` when a write failed and the store was closed, `reopened`
   // with what it contains once it is open again.

@@ -73,7 +73,7 @@ void Reader::locate(const std::string& name, Offset offset_min, std::uint64_t by
   Stream* stream = shared_.find(name);
   INVARIANT(stream != nullptr);
   add([this, stream, offset_min, bytes_min, received_min_ms, done = std::move(done)](bool serve) {
-    std::optional<Location> location;
+    Result<std::optional<Location>> location = Error{"the journal is closed"};
     {
       const std::shared_lock lock(shared_.store_mutex);
       rocksdb::ColumnFamilyHandle* family =
@@ -83,7 +83,7 @@ void Reader::locate(const std::string& name, Offset offset_min, std::uint64_t by
                               offset_min, bytes_min, received_min_ms);
       }
     }
-    done(location);
+    done(std::move(location));
   });
 }
 

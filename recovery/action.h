@@ -72,6 +72,8 @@ struct DeadLetterNote {
   Offset last = 0;
   std::string reason;
   WallMs time = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t entry = 0;  // of the ledger, that goes with it
 };
 
 namespace action {

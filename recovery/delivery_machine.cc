@@ -96,7 +96,7 @@ void DeliveryMachine::step(Instant now, const delivery::Event& event, std::vecto
   INVARIANT(now >= now_);
   now_ = now;
   out_ = &out;
-  if (!stopped_) std::visit([this](const auto& e) { on(e); }, event);
+  std::visit([this](const auto& e) { on(e); }, event);
   check();
   out_ = nullptr;
 }
@@ -175,6 +175,11 @@ void DeliveryMachine::on(const delivery::Held& e) {
   lose(State::journaling, e.rejected ? Cause::rejected : Cause::moved);
 }
 
+void DeliveryMachine::on(const delivery::Released&) {
+  held_ = false;
+  if (state_ == State::journaling && !connecting_ && !connected_) retry_later();
+}
+
 void DeliveryMachine::on(const delivery::Skipped& e) {
   INVARIANT(!positioned_ || e.range.first > sent_);
   add_skip(skips_, e.range);  // one that grows comes again with the same beginning
@@ -222,7 +227,6 @@ void DeliveryMachine::on(const delivery::ReadDone& e) {
     INVARIANT(block.first <= sent_ + 1);
     if (block.first <= sent_ + 1 && sent_ == acked_) {
       acked_bytes_ = block.running_at(sent_);
-      oldest_received_ = block.received;
     }
     note_sent(block, sent_ + 1, last);
     bytes += block.bytes;
@@ -298,6 +302,7 @@ void DeliveryMachine::enter(State to, Cause cause) {
 void DeliveryMachine::connect() {
   INVARIANT(state_ == State::journaling && !connecting_ && !connected_);
   connect_at_.reset();
+  if (stopped_) return;
   connecting_ = true;
   attempt_ = Attempt{value_of(attempt_) + 1};  // whatever the last one still reports is stale now
   out_->push_back(action::Connect{id_, attempt_});
@@ -322,7 +327,7 @@ void DeliveryMachine::lose(State to, Cause cause) {
 }
 
 void DeliveryMachine::retry_later() {
-  if (!held_) connect_at_ = now_ + backoff_.next();
+  if (!held_ && !stopped_) connect_at_ = now_ + backoff_.next();
 }
 
 bool DeliveryMachine::may_send_more() const {
@@ -411,7 +416,10 @@ void DeliveryMachine::request_read(Offset limit) {
 }
 
 void DeliveryMachine::note_sent(const BlockInfo& block, Offset first, Offset last) {
-  if (sent_ == acked_) ack_by_ = now_ + policy_.ack_timeout;
+  if (sent_ == acked_) {
+    ack_by_ = now_ + policy_.ack_timeout;
+    oldest_received_ = block.received;
+  }
   BlockInfo part = block;
   const std::uint64_t running_before = block.running_at(first - 1);
   part.first = first;
@@ -438,11 +446,12 @@ void DeliveryMachine::set_acked(Offset acked) {
     in_flight_bytes_ -= front.bytes - std::min(left, front.bytes);
     front.bytes = std::min(left, front.bytes);
     front.first = acked + 1;
-    oldest_received_ = front.received;
   } else if (const BlockInfo* block = window_.find(acked)) {
     acked_bytes_ = block->running_at(acked);
   }
-  if (const BlockInfo* next = window_.find(acked + 1)) oldest_received_ = next->received;
+  const BlockInfo* next = window_.find(acked + 1);
+  if (next == nullptr && !in_flight_.empty()) next = &in_flight_.front();
+  oldest_received_ = next != nullptr ? next->received : 0;
   while (!skips_.empty() && skips_.front().last <= acked_) skips_.pop_front();
 }
 

@@ -69,6 +69,8 @@ struct Acked {
 struct Held {
   bool rejected = false;
 };
+// What was on its way is not coming: go on as before, after a pause.
+struct Released {};
 struct Skipped {
   SkipRange range;
 };  // durable: a skip block is sent instead of these
@@ -99,9 +101,9 @@ struct Reconnect {};  // now, whatever the backoff says
 struct Ticked {};
 struct Stopped {};
 
-using Event =
-    std::variant<Started, Extended, Connected, Positioned, Lost, Acked, Held, Skipped, Restarted,
-                 Corrected, Clamped, ReadDone, Parked, Paused, Resumed, Reconnect, Ticked, Stopped>;
+using Event = std::variant<Started, Extended, Connected, Positioned, Lost, Acked, Held, Released,
+                           Skipped, Restarted, Corrected, Clamped, ReadDone, Parked, Paused,
+                           Resumed, Reconnect, Ticked, Stopped>;
 }  // namespace delivery
 
 class DeliveryMachine {
@@ -140,6 +142,7 @@ class DeliveryMachine {
   void on(const delivery::Lost&);
   void on(const delivery::Acked&);
   void on(const delivery::Held&);
+  void on(const delivery::Released&);
   void on(const delivery::Skipped&);
   void on(const delivery::Restarted&);
   void on(const delivery::Corrected&);

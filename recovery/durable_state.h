@@ -55,6 +55,19 @@ void add_skip(Skips& skips, SkipRange range) {
   skips.erase(rest, end);
 }
 
+// Takes a range out again, and leaves what was merged with it.
+template <class Skips>
+void remove_skip(Skips& skips, Offset first, Offset last) {
+  for (auto at = skips.begin(); at != skips.end(); ++at) {
+    if (at->first > first || at->last < last) continue;
+    const SkipRange whole = *at;
+    at = skips.erase(at);
+    if (whole.last > last) at = skips.insert(at, {last + 1, whole.last, whole.reason});
+    if (whole.first < first) skips.insert(at, {whole.first, first - 1, whole.reason});
+    return;
+  }
+}
+
 struct SinkState {
   std::string name;
   std::string identity;
@@ -67,6 +80,7 @@ struct SinkState {
   std::uint64_t drop_entry = 0;  // its ledger entry, also of the drop that `skips` ends with
   WallMs outage_since = 0;       // 0: none
   bool paused = false;
+  WallMs paused_since = 0;  // while paused; the outage clock stands still from then on
   std::string parked;       // why; empty: it is not
   bool unresolved = false;  // new: where it begins is not durable yet
   std::uint64_t dead_letter_bytes = 0;
@@ -100,5 +114,13 @@ struct DurableState {
   std::vector<SinkState> sinks;
   friend bool operator==(const DurableState&, const DurableState&) = default;
 };
+
+// After which record a sink goes on at a start with an open journal that holds `watermark + 1` to
+// `end`: one that is new there begins no earlier than the journal does.
+inline Offset goes_on_after(const DurableState& state, const SinkState& sink, Offset watermark,
+                            Offset end) {
+  if (!sink.unresolved) return passed(sink);
+  return std::max({passed(sink), std::min(watermark, end), state.first - 1});
+}
 
 }  // namespace spillway::recovery

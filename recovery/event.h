@@ -37,8 +37,8 @@ struct Started {
   Offset journal_end = 0;             // last record in the journal, where coverage is open
   bool end_clean = false;             // no group is unfinished there
   std::uint64_t end_running_bytes = 0;
-  // Per sink of the stored state, while coverage is open: the running byte count through its cursor
-  // and the receipt of the record after it.
+  // Per sink of the stored state, while coverage is open: the running byte count through where it
+  // goes on (goes_on_after), and the receipt of the record after it.
   struct Backlog {
     std::uint64_t running_bytes = 0;
     WallMs oldest_received = 0;
@@ -134,8 +134,10 @@ struct ReadDone {
 struct Located {
   SinkId sink{};
   std::uint64_t id = 0;
-  Offset offset = 0;  // 0: there is no such place
-  std::uint64_t running_bytes = 0;
+  bool ok = false;                  // the journal was looked at
+  Offset offset = 0;                // 0: it has no such place
+  std::uint64_t running_bytes = 0;  // through it
+  WallMs received = 0;              // of the record after it; 0: the journal has none
 };
 
 // --- operators: each is answered by one Reply with the same id ----------------------------------

@@ -71,6 +71,7 @@ void StreamMachine::end_drop(Sink& sink) {
 // at the next record.
 void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
   if (sink.locating || !sink.waiting_skips.empty() || sink.restart_change) return;
+  if (journal_down_ || now_.steady < sink.locate_at) return;
   const Backlog waiting = backlog(sink);
   const Offset passed = effective(sink);
   Cut cut{reason, passed + 1, 0, 0};
@@ -81,11 +82,13 @@ void StreamMachine::drop_oldest(Sink& sink, LossReason reason) {
     cut.offset_min = std::max(cut.offset_min, head_ - (limit - limit / 8));
   }
   if (reason == LossReason::age && sink.policy.max_age) {
-    cut.received_min = now_.wall - sink.policy.max_age->count();
+    const auto young = clock_.no_older_than(*sink.policy.max_age + sink.extra_time);
+    cut.offset_min = std::max(cut.offset_min, young.offset_min);
+    cut.received_min = young.received_min;
   }
   if (reason == LossReason::limit && cut.bytes_min == 0 && cut.offset_min == passed + 1) {
     // The disk bound: what frees files is about an eighth of what this sink keeps there.
-    const std::uint64_t kept = std::max(running_bytes_ - waiting.bytes, sink.dropped_bytes);
+    const std::uint64_t kept = running_bytes_ - waiting.bytes;
     cut.bytes_min =
         kept + std::max<std::uint64_t>((running_bytes_ - std::min(kept, running_bytes_)) / 8, 1);
   }
@@ -103,7 +106,8 @@ void StreamMachine::drop_in_window(Sink& sink, const Cut& cut) {
     if (block.last < cut.offset_min || block.running_bytes < cut.bytes_min) continue;
     if (!block.ends_clean) continue;
     if (i + 1 < blocks.size() && blocks[i + 1].received < cut.received_min) continue;
-    sink.dropped_bytes = block.running_bytes;
+    const WallMs next = i + 1 < blocks.size() ? blocks[i + 1].received : 0;
+    sink.dropped = {block.last, block.running_bytes, next};
     return drop_through(sink, block.last, cut.reason);
   }
   if (clean_head_ != torn_) drop_through(sink, clean_head_, cut.reason);
@@ -113,10 +117,15 @@ void StreamMachine::on(const event::Located& e) {
   Sink& sink = sink_of(e.sink);
   if (sink.locating != e.id) return;
   sink.locating.reset();
+  if (!e.ok) {  // not "no such place": the journal is being reopened, or cannot be read just now
+    sink.locate_at = now_.steady + kLocateRetry;
+    return;
+  }
   if (state_of(sink).dropping || sink.restart_change) return;
   const Offset passed = effective(sink);
   if (e.offset > passed) {
-    sink.dropped_bytes = e.running_bytes;
+    const BlockInfo* next = window_.find(e.offset + 1);
+    sink.dropped = {e.offset, e.running_bytes, next != nullptr ? next->received : e.received};
     return drop_through(sink, std::min(e.offset, head_), sink.cut.reason);
   }
   // Nothing in the journal reaches so far: what is left to drop is in the window.

@@ -267,6 +267,7 @@ void StreamMachine::begin_epoch(std::uint64_t number, Offset base) {
 
 // The producer no longer has what comes after held: pass the range on as a skip, or halt.
 void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offset> acknowledged) {
+  const bool accepted = accept_gap_;
   std::optional<Offset> oldest;
   if (hello.oldest) {
     if (!table_.knows(hello.oldest->epoch) && hello.oldest->epoch > table_.current() &&
@@ -287,7 +288,7 @@ void StreamMachine::handle_gap(const event::HelloCame& hello, std::optional<Offs
     return end_gap();
   }
   gap_through_ = *oldest - 1;
-  if (policy_.on_gap == OnGap::record || accept_gap_) return pass_gap();
+  if (policy_.on_gap == OnGap::record || accepted) return pass_gap();
   raise(CauseKind::gap, {},
         "the producer no longer has the records from " + to_string(table_.position_of(head_ + 1)) +
             " to " + to_string(table_.position_of(*gap_through_)) +
@@ -307,12 +308,12 @@ void StreamMachine::pass_gap() {
   end_group();
   take(BlockInfo{}, skip.count);
   out_->push_back(skip);
-  accept_gap_ = false;
   end_gap();
 }
 
 void StreamMachine::end_gap() {
   gap_through_.reset();
+  accept_gap_ = false;  // it was for this one
   clear(CauseKind::gap, {});
 }
 

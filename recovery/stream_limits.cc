@@ -36,15 +36,46 @@ std::string_view way_out(CauseKind kind) {
 StreamMachine::Backlog StreamMachine::backlog(const Sink& sink) const {
   Backlog waiting;
   if (!known_) return waiting;
-  const Offset passed = effective(sink);
-  if (passed >= head_) return waiting;
-  waiting.records = head_ - passed;
-  const BlockInfo* block = window_.find(passed + 1);
-  const std::uint64_t through =
-      block != nullptr ? block->running_at(passed) : sink.delivery.running_acked();
-  waiting.bytes = running_bytes_ - std::min(running_bytes_, through);
-  waiting.oldest_received = block != nullptr ? block->received : sink.delivery.oldest_received();
+  const Place place = place_of(sink);
+  if (place.through >= head_) return waiting;
+  waiting.records = head_ - place.through;
+  waiting.bytes = running_bytes_ - std::min(running_bytes_, place.running_bytes);
+  waiting.oldest_received = place.received;
   return waiting;
+}
+
+Millis StreamMachine::age_of(const Backlog& waiting) const {
+  return clock_.age(head_ - waiting.records + 1, waiting.oldest_received);
+}
+
+// What was dropped does not wait any more, wherever the rest of it is.
+StreamMachine::Place StreamMachine::place_of(const Sink& sink) const {
+  const Offset passed = effective(sink);
+  if (const BlockInfo* block = window_.find(passed + 1)) {
+    return {passed, block->running_at(passed), block->received};
+  }
+  if (sink.seen.through == passed && sink.seen.received != 0) return sink.seen;
+  if (sink.dropped.through == passed && passed != 0) return sink.dropped;
+  // It said that it holds more, or was moved: the first read will tell.
+  Place guess{passed, sink.delivery.running_acked(), sink.delivery.oldest_received()};
+  for (const Place& known : {sink.seen, sink.dropped}) {
+    if (known.through > passed) continue;
+    guess.running_bytes = std::max(guess.running_bytes, known.running_bytes);
+  }
+  return guess;
+}
+
+// The wall clock was set: an outage is no longer or shorter for it, after a restart neither.
+void StreamMachine::follow_clock() {
+  const Millis by = clock_.observe(now_, head_);
+  if (by == Millis(0)) return;
+  for (auto& sink : sinks_) {
+    SinkState& state = state_of(*sink);
+    if (state.outage_since == 0) continue;
+    state.outage_since += by.count();
+    if (state.paused) state.paused_since += by.count();
+    change();
+  }
 }
 
 std::uint64_t StreamMachine::max_bytes(const Sink& sink) const {
@@ -76,6 +107,7 @@ StreamMachine::Outage StreamMachine::outage(SinkId id) const {
 // its last progress or from when that record came.
 void StreamMachine::track_outage(Sink& sink) {
   SinkState& state = state_of(sink);
+  if (sink.delivery.state() != State::live) sink.seen = place_of(sink);
   if (sink.delivery.acked() > sink.progress_acked) {
     sink.progress_acked = sink.delivery.acked();
     sink.progress_at = now_.steady;
@@ -87,10 +119,10 @@ void StreamMachine::track_outage(Sink& sink) {
   const bool undelivered = effective(sink) < head_ || state.dropping;
   const bool on = sink.delivery.state() != State::live && undelivered;
   if (on && !sink.outage_began && !sink.paused_at) {
-    Instant since = sink.progress_at;
-    if (const BlockInfo* oldest = window_.find(effective(sink) + 1)) {
-      since = std::max(since, oldest->arrived);
-    }
+    const Backlog waiting = backlog(sink);
+    const bool known = waiting.oldest_received != 0;
+    const Instant since =
+        std::max(sink.progress_at, now_.steady - (known ? age_of(waiting) : Millis(0)));
     sink.outage_began = since;
     state.outage_since = now_.wall - (now_.steady - since).count();
     change();  // its start is durable
@@ -109,7 +141,7 @@ bool StreamMachine::under_limit(const Sink& sink, CauseKind kind) const {
     case CauseKind::max_records: return waiting.records <= clear_below(sink.policy.max_records);
     case CauseKind::max_age:
       return !sink.policy.max_age || waiting.oldest_received == 0 ||
-             Millis(now_.wall - waiting.oldest_received) <= *sink.policy.max_age + sink.extra_time;
+             age_of(waiting) <= *sink.policy.max_age + sink.extra_time;
     case CauseKind::outage_timeout: {
       const auto elapsed = outage_elapsed(sink);
       return !elapsed || !sink.policy.outage_timeout ||
@@ -132,16 +164,19 @@ void StreamMachine::judge(Sink& sink) {
   if (sink.delivery.state() == State::live || state.dropping || sink.ending_drop) return;
   const Backlog waiting = backlog(sink);
   if (waiting.records == 0) return;
-  const bool over_bytes = waiting.bytes > max_bytes(sink) || max_bytes(sink) == 0;
+  // A limit of 0 is a wish to halt, or to let go, at the first loss: what a start finds is no loss
+  // before an attempt has failed, nor while it is replayed, which is held against the window.
+  const bool replaying = sink.delivery.state() == State::replaying;
+  const bool tried = sink.delivery.attempted() && !replaying;
+  const bool over_bytes = max_bytes(sink) == 0 ? tried || waiting.bytes > policy_.window_bytes
+                                               : waiting.bytes > max_bytes(sink);
   const bool over_records = waiting.records > policy.max_records;
-  const bool over_age =
-      policy.max_age && waiting.oldest_received != 0 &&
-      Millis(now_.wall - waiting.oldest_received) > *policy.max_age + sink.extra_time;
+  const bool over_age = policy.max_age && waiting.oldest_received != 0 &&
+                        age_of(waiting) > *policy.max_age + sink.extra_time;
   const auto elapsed = sink.paused_at ? std::nullopt : outage_elapsed(sink);
-  // Never before one attempt and 30 s after a start; a timeout of 0 is an operator's wish to halt
-  // at the first loss, and needs only the attempt.
+  // Never before one attempt and 30 s after a start.
   const bool settled =
-      policy.outage_timeout == Millis(0) || now_.steady - started_at_ >= kNoOutageBefore;
+      policy.outage_timeout == Millis(0) ? tried : now_.steady - started_at_ >= kNoOutageBefore;
   const bool over_time = policy.outage_timeout && elapsed && sink.delivery.attempted() && settled &&
                          *elapsed >= *policy.outage_timeout + sink.extra_time;
   if (!over_bytes && !over_records && !over_age && !over_time) {
@@ -199,7 +234,7 @@ void StreamMachine::judge_disk() {
 }
 
 void StreamMachine::judge_journal() {
-  if (!journal_down_ || now_.steady - down_since_ < policy_.journal_timeout) return;
+  if (!journal_down_ || now_.steady - *failing_since_ < policy_.journal_timeout) return;
   raise(CauseKind::journal_failing, {}, "the journal cannot be written; see the log for its error");
 }
 
@@ -208,6 +243,7 @@ void StreamMachine::settle_limits() {
   judge_journal();
   if (!known_) return;
   for (auto& sink : sinks_) {
+    if (stopping_) break;  // what a stop leaves undelivered is nobody's outage: it is journaled
     track_outage(*sink);
     judge(*sink);
     blocked_ = blocked_ || sink->blocking;

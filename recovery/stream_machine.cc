@@ -23,6 +23,7 @@ void StreamMachine::step(Now now, const Event& event, std::vector<Action>& out) 
   now_ = now;
   out_ = &out;
   if (!stop_done_) {
+    follow_clock();
     std::visit([this](const auto& e) { on(e); }, event);
     settle();
   }
@@ -85,17 +86,20 @@ void StreamMachine::on(const event::Started& e) {
   for (auto& sink : sinks_) {
     SinkState& state = state_of(*sink);
     if (want_.open && state.unresolved) {
-      state.cursor = std::max({state.cursor, std::min(e.watermark, head_), want_.first - 1});
+      state.cursor = goes_on_after(want_, state, e.watermark, head_);
     }
     event::Started::Backlog backlog;
     if (value_of(sink->id) < e.backlogs.size()) backlog = e.backlogs[value_of(sink->id)];
+    sink->seen = {passed(state), backlog.running_bytes, backlog.oldest_received};
     sink->floor = state.cursor;
     sink->drop_durable = state.dropping;
     sink->progress_at = now_.steady;
     sink->progress_acked = state.cursor;
     if (state.outage_since != 0) {
-      // Time in which the broker was down counts; a clock that stepped back counts zero.
-      const Millis elapsed(std::max<WallMs>(0, now_.wall - state.outage_since));
+      // Time in which the broker was down counts; a pause does not, and a clock that stepped back
+      // counts zero.
+      const WallMs until = state.paused ? state.paused_since : now_.wall;
+      const Millis elapsed(std::max<WallMs>(0, until - state.outage_since));
       sink->outage_began = now_.steady - elapsed;
     }
     if (state.paused) sink->paused_at = now_.steady;
@@ -260,14 +264,15 @@ std::optional<Instant> StreamMachine::deadline() const {
   if (stop_done_ || !started_) return first;
   for (const auto& sink : sinks_) {
     consider(sink->delivery.deadline());
+    if (sink->locate_at > now_.steady) consider(sink->locate_at);
     if (sink->outage_began && sink->policy.outage_timeout) {
       const Instant trips = *sink->outage_began + *sink->policy.outage_timeout + sink->extra_time;
       if (trips > now_.steady) consider(trips);
       if (started_at_ + kNoOutageBefore > now_.steady) consider(started_at_ + kNoOutageBefore);
     }
     if (sink->policy.max_age) {
-      if (const WallMs oldest = backlog(*sink).oldest_received; oldest != 0) {
-        const Millis left = *sink->policy.max_age + sink->extra_time - Millis(now_.wall - oldest);
+      if (const Backlog waiting = backlog(*sink); waiting.oldest_received != 0) {
+        const Millis left = *sink->policy.max_age + sink->extra_time - age_of(waiting);
         if (left >= Millis(0)) consider(now_.steady + left + Millis(1));
       }
     }
@@ -288,7 +293,7 @@ std::optional<Instant> StreamMachine::deadline() const {
     if (!latch_id_) consider(std::max(latch_retry_at_, now_.steady + Millis(1)));
   }
   if (journal_down_ && !has_cause(CauseKind::journal_failing)) {
-    consider(down_since_ + policy_.journal_timeout);
+    consider(*failing_since_ + policy_.journal_timeout);
   }
   return first;
 }

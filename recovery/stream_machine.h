@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "recovery/action.h"
+#include "recovery/clock_steps.h"
 #include "recovery/delivery_machine.h"
 #include "recovery/durable_state.h"
 #include "recovery/epochs.h"
@@ -39,6 +40,7 @@ inline constexpr int kPressedShare = 8;         // of spill_after, without progr
 inline constexpr Millis kHandoverLimit{10000};  // for an older session to finish its record
 inline constexpr Millis kLatchPatience{1000};   // then the producer hears of a halt anyway
 inline constexpr Millis kDiskRetry{250};
+inline constexpr Millis kLocateRetry{200};
 inline constexpr Millis kNoOutageBefore{30000};  // after start
 inline constexpr std::size_t kMaxPendingMarks = 4096;
 inline constexpr std::uint64_t kEpochSpread = std::uint64_t{1} << 20;  // after a loss: 12 days
@@ -105,6 +107,12 @@ class StreamMachine {
     std::uint64_t bytes_min = 0;
     WallMs received_min = 0;
   };
+  // From where a sink still needs records, with what its limits count there.
+  struct Place {
+    Offset through = 0;
+    std::uint64_t running_bytes = 0;
+    WallMs received = 0;  // of the record after it; 0: unknown
+  };
   struct Sink {
     Sink(SinkId id_, const SinkPolicy& policy_, const WindowIndex& window, std::uint64_t seed)
         : id(id_), policy(policy_), delivery(id_, policy_, window, seed) {}
@@ -132,8 +140,10 @@ class StreamMachine {
     std::optional<std::uint64_t> locating;
     Cut cut;                                              // what is being located
     std::optional<std::pair<Offset, Offset>> reset_lost;  // ledgered by resets of this process
-    std::uint64_t dropped_bytes = 0;      // of the stream, through the last drop of this process
-    bool drop_held = false;               // a lowered limit would drop, and nobody agreed
+    Place seen;              // while it was in the window, which it may have left since
+    Place dropped;           // through the last drop of this process
+    Instant locate_at{};     // after the journal could not be looked at
+    bool drop_held = false;  // a lowered limit would drop, and nobody agreed
     std::optional<Instant> outage_began;  // on the steady clock, pauses taken out
     std::optional<Instant> paused_at;
     Instant progress_at{};  // of the last acknowledgement
@@ -179,6 +189,7 @@ class StreamMachine {
   Instant checkpoint_due() const;
   void finish_write(Writing writing);
   void put_back(std::deque<Writing> writings);
+  void take_back_dead_letters();
   void apply_durable();
   void fill_snapshot(DurableState& state, Offset append_last) const;
   void acknowledge();
@@ -284,6 +295,7 @@ class StreamMachine {
   void on(const event::LatchWritten&);
   void on(const event::HaltCleared&);
   void settle_limits();
+  void follow_clock();
   void track_outage(Sink& sink);
   void judge(Sink& sink);
   void extend(Sink& sink, const event::HaltCleared& e);
@@ -293,10 +305,12 @@ class StreamMachine {
   bool under_limit(const Sink& sink, CauseKind kind) const;
   std::optional<Millis> outage_elapsed(const Sink& sink) const;
   std::uint64_t max_bytes(const Sink& sink) const;
+  Place place_of(const Sink& sink) const;
   void raise(CauseKind kind, std::string sink, std::string text);
   void clear(CauseKind kind, std::string_view sink);
   bool has_cause(CauseKind kind, std::string_view sink = {}) const;
   Backlog backlog(const Sink& sink) const;
+  Millis age_of(const Backlog& waiting) const;
 
   const StreamPolicy policy_;
   std::vector<std::unique_ptr<Sink>> sinks_;
@@ -351,7 +365,7 @@ class StreamMachine {
   std::optional<std::uint64_t> restoring_;  // nothing is acknowledged before this is durable
   Offset restore_to_ = 0;                   // and before the journal reaches to here again
   bool journal_down_ = false;
-  Instant down_since_{};
+  std::optional<Instant> failing_since_;  // until a write succeeds
   std::optional<WriteOutcome> disk_refused_;
   Instant disk_retry_at_{};
   bool disk_dropped_ = false;  // for the last refusal
@@ -378,6 +392,7 @@ class StreamMachine {
   bool stop_done_ = false;
   Instant started_at_{};
   Now now_;
+  ClockSteps clock_;
   std::vector<Action>* out_ = nullptr;
 };
 

@@ -47,14 +47,14 @@ void StreamMachine::compare_start(Offset end, Offset high_water) {
 void StreamMachine::on(const event::JournalDown&) {
   if (journal_down_) return;
   journal_down_ = true;
-  down_since_ = now_.steady;
+  if (!failing_since_) failing_since_ = now_.steady;
 }
 
 void StreamMachine::on(const event::JournalReopened& e) {
   // What never reached the queue, or has not come back from it, failed too.
   std::ranges::move(std::exchange(writing_, {}), std::back_inserter(failed_));
   journal_down_ = false;
-  clear(CauseKind::journal_failing, {});
+  change();  // only a write shows that it can be written again
   if (!e.damage.empty()) raise(CauseKind::journal_damaged, {}, e.damage);
   const std::uint64_t stored = e.state ? e.state->revision : 0;
   // They take effect in their order: the revision that is stored says how many did.

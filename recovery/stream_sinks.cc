@@ -149,9 +149,9 @@ void StreamMachine::on(const event::SinkRejected& e) {
   }
   // Dead letter and cursor are one batch, durable before anything beyond is sent (D8).
   state.dead_letter_bytes += e.bytes;
-  dead_letters_.push_back({sink.id, e.first, e.last, e.reason, now_.wall});
   Loss loss = make_loss(sink.policy.name, e.first, e.last, LossReason::rejected, false);
   loss.text = e.reason;
+  dead_letters_.push_back({sink.id, e.first, e.last, e.reason, now_.wall, e.bytes, loss.id});
   record_loss(std::move(loss));
   add_skip(sink, {e.first, e.last, LossReason::rejected});
 }
@@ -179,6 +179,7 @@ void StreamMachine::on(const event::SinkCommanded& e) {
     case SinkCommand::pause:
       if (!state.paused) {
         state.paused = true;
+        state.paused_since = now_.wall;
         sink.paused_at = now_.steady;
         sink.report_waits = false;
         deliver(sink, delivery::Paused{});
@@ -187,11 +188,15 @@ void StreamMachine::on(const event::SinkCommanded& e) {
     case SinkCommand::resume:
       if (sink.paused_at) {
         // The outage clock does not run while an operator pauses a sink.
-        if (sink.outage_began) *sink.outage_began += now_.steady - *sink.paused_at;
+        if (sink.outage_began) {
+          *sink.outage_began += now_.steady - *sink.paused_at;
+          state.outage_since = now_.wall - (now_.steady - *sink.outage_began).count();
+        }
         sink.progress_at = now_.steady;
         sink.paused_at.reset();
       }
       state.paused = false;
+      state.paused_since = 0;
       state.parked.clear();
       deliver(sink, delivery::Resumed{});
       break;

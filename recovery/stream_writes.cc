@@ -15,13 +15,15 @@ void StreamMachine::on(const event::Written& e) {
     case WriteOutcome::ok: {
       Writing writing = std::move(writing_.front());
       writing_.pop_front();
+      failing_since_.reset();
+      clear(CauseKind::journal_failing, {});
       finish_write(std::move(writing));
       return apply_durable();
     }
     // What one did not do, those behind it do not do either.
     case WriteOutcome::failed:
       journal_down_ = true;
-      down_since_ = now_.steady;
+      if (!failing_since_) failing_since_ = now_.steady;
       failed_ = std::exchange(writing_, {});
       return;
     case WriteOutcome::disk_bound:
@@ -30,6 +32,7 @@ void StreamMachine::on(const event::Written& e) {
       disk_retry_at_ = now_.steady + kDiskRetry;
       disk_dropped_ = false;
       put_back(std::exchange(writing_, {}));
+      take_back_dead_letters();
       return;
   }
 }
@@ -61,6 +64,29 @@ void StreamMachine::put_back(std::deque<Writing> writings) {
     dead_letters_.insert(dead_letters_.begin(),
                          std::make_move_iterator(writing.dead_letters.begin()),
                          std::make_move_iterator(writing.dead_letters.end()));
+  }
+}
+
+// A disk that is full does not take them, and what frees it must not wait for them: their sinks are
+// offered the records again.
+void StreamMachine::take_back_dead_letters() {
+  for (const DeadLetterNote& note : std::exchange(dead_letters_, {})) {
+    Sink& sink = sink_of(note.sink);
+    SinkState& state = state_of(sink);
+    const auto same = [&](const SkipRange& range) {
+      return range.first == note.first && range.last == note.last;
+    };
+    remove_skip(state.skips, note.first, note.last);
+    std::erase_if(sink.waiting_skips, [&](const WaitingSkip& skip) { return same(skip.range); });
+    std::erase_if(sink.not_taken, same);
+    std::erase_if(losses_, [&](const Loss& loss) { return loss.id == note.entry; });
+    state.dead_letter_bytes -= note.bytes;
+    out_->push_back(action::Note{sink.id,
+                                 "the disk has no room for the dead letter of record " +
+                                     to_string(table_.position_of(note.first)) +
+                                     ": it is offered to the sink again",
+                                 true});
+    deliver(sink, delivery::Released{});
   }
 }
 

@@ -174,10 +174,11 @@ ReadResult read(Journal& journal, Offset from, Offset through, std::uint64_t max
 
 std::optional<Location> locate(Journal& journal, Offset offset_min, std::uint64_t bytes_min,
                                std::int64_t received_min_ms) {
-  std::promise<std::optional<Location>> promise;
-  journal.locate("s", offset_min, bytes_min, received_min_ms,
-                 [&](std::optional<Location> location) { promise.set_value(location); });
-  return promise.get_future().get();
+  std::promise<Result<std::optional<Location>>> promise;
+  journal.locate(
+      "s", offset_min, bytes_min, received_min_ms,
+      [&](Result<std::optional<Location>> location) { promise.set_value(std::move(location)); });
+  return promise.get_future().get().value();
 }
 
 bool write_latch(Journal& journal, const std::string& contents, const std::string& stream) {

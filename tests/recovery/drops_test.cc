@@ -19,10 +19,20 @@ class Drops : public StreamFixture {
   // The `part`th of a group of three.
   void publish_of_three(int part) { publish_part(part != 0, part != 2); }
 
-  // With two of a group in the journal; the sink is back.
-  void crash_inside_a_group() {
+  // Where an outage is to cost what comes in it: the first attempt has failed.
+  void start_away() {
     start(dropping(0));
     hello();
+    lose(kSink, SinkLoss::connect_failed);
+  }
+  void come_back() {
+    step(event::SinkNudged{kSink});
+    connect();
+  }
+
+  // With two of a group in the journal; the sink is back.
+  void crash_inside_a_group() {
+    start_away();
     publish_of_three(0);
     publish_of_three(1);
     event::HelloCame again;
@@ -42,13 +52,12 @@ class Drops : public StreamFixture {
 };
 
 TEST_F(Drops, OfAWholeOutageAreOneEntryThatEndsWithIt) {
-  start(dropping(0));
-  hello();
+  start_away();
   publish(5);
   ASSERT_EQ(losses().size(), 1U);
   EXPECT_TRUE(losses()[0].growing);
   publish(5);
-  connect();
+  come_back();
   ASSERT_EQ(losses().size(), 2U);
   EXPECT_EQ(losses()[1].id, losses()[0].id);
   EXPECT_EQ(losses()[1].first, losses()[0].first);
@@ -57,12 +66,11 @@ TEST_F(Drops, OfAWholeOutageAreOneEntryThatEndsWithIt) {
 
 // Of the group that had begun nothing is dropped, so before record 1 there is nothing to speak of.
 TEST_F(Drops, OfNothingHaveAnEnd) {
-  start(dropping(0));
-  hello();
+  start_away();
   publish_of_three(0);
   ASSERT_EQ(losses().size(), 1U);
   EXPECT_TRUE(losses()[0].growing);
-  connect();
+  come_back();
   ASSERT_EQ(losses().size(), 2U);
   EXPECT_EQ(losses()[1].id, losses()[0].id);
   EXPECT_FALSE(losses()[1].growing);
@@ -92,10 +100,9 @@ TEST_F(Drops, EndAtWholeGroups) {
 }
 
 TEST_F(Drops, OfAnOutageThatEndsInsideAGroupLeaveAllOfThatGroup) {
-  start(dropping(0));
-  hello();
+  start_away();
   for (int i = 0; i < 8; ++i) publish_of_three(i % 3);
-  connect();
+  come_back();
   ASSERT_FALSE(losses().empty());
   EXPECT_EQ(losses().back().last, 6U);
   ASSERT_TRUE(last<action::Send>());
@@ -129,8 +136,7 @@ TEST_F(Drops, EndBeforeARecordThatContinuesNothingAfterAStart) {
 // The journal says how its last block ends, and a checkpoint how what lies before it does.
 TEST_F(Drops, EndAtOnceAfterAStartAtAWholeGroup) {
   for (const bool open : {true, false}) {
-    start(dropping(0));
-    hello();
+    start_away();
     for (int i = 0; i < 3; ++i) publish_of_three(i);
     pass(Millis(1000));
     DurableState found = *stored;
@@ -157,7 +163,7 @@ TEST_F(Drops, EndAtAWholeGroupWhereTheJournalHasNoPlaceForACut) {
   hello();
   for (int i = 0; !last<action::Locate>() && i < 60; ++i) publish_of_three(i % 3);
   ASSERT_TRUE(last<action::Locate>());
-  step(event::Located{kSink, last<action::Locate>()->id, 0, 0});
+  step(event::Located{kSink, last<action::Locate>()->id, true, 0, 0, 0});
   ASSERT_FALSE(losses().empty());
   EXPECT_EQ(losses().back().last % 3, 0U) << losses().back().last;
 }
@@ -179,6 +185,109 @@ TEST_F(Drops, AreNotMadeOfARefusalOfWhatIsNotUnderWay) {
     EXPECT_TRUE(losses().empty()) << first;
     EXPECT_TRUE(stored->sinks[0].skips.empty()) << first;
   }
+}
+
+// Of what waits in the journal alone a limit lets go of an eighth, not of all there is.
+TEST_F(Drops, BySizeLeaveSevenEighthsOfTheLimitInTheJournalToo) {
+  StreamPolicy p = dropping(20'000);
+  p.window_bytes = 4000;
+  start(p);
+  hello();
+  lose(kSink, SinkLoss::connect_failed);
+  while (!last<action::Locate>()) publish();
+  const auto locate = *last<action::Locate>();
+  const Offset cut = locate.bytes_min / 100;
+  step(event::Located{kSink, locate.id, true, cut, cut * 100, now.wall});
+  EXPECT_EQ(all<action::Locate>().size(), 1U);
+  EXPECT_EQ(machine->backlog(kSink).bytes, 20'100U - cut * 100);
+  EXPECT_GE(machine->backlog(kSink).bytes, 20'000U / 8 * 7);
+}
+
+TEST_F(Drops, ByAgeLeaveWhatIsYoungEnough) {
+  StreamPolicy p = dropping(kUnlimited);
+  p.sinks[0].max_age = Millis(10'000);
+  p.window_bytes = 2000;
+  start(p);
+  hello();
+  lose(kSink, SinkLoss::connect_failed);
+  const WallMs begin = now.wall;
+  while (!last<action::Locate>()) {
+    publish();
+    pass(Millis(100));
+  }
+  const auto locate = *last<action::Locate>();
+  EXPECT_EQ(locate.received_min, now.wall - 10'000);
+  // Record i came 100 ms after the one before it.
+  const auto cut = static_cast<Offset>((locate.received_min - begin + 99) / 100);
+  step(event::Located{kSink, locate.id, true, cut, cut * 100, begin + 100 * WallMs(cut)});
+  EXPECT_EQ(all<action::Locate>().size(), 1U);
+  EXPECT_EQ(machine->backlog(kSink).records, machine->head() - cut);
+}
+
+// The store is being reopened: that it has no such place is not what it says.
+TEST_F(Drops, WaitForAJournalThatCannotBeLookedAt) {
+  StreamPolicy p = dropping(kUnlimited, 50);
+  p.window_bytes = 2000;
+  start(p);
+  hello();
+  lose(kSink, SinkLoss::connect_failed);
+  while (!last<action::Locate>()) publish();
+  step(event::Located{kSink, last<action::Locate>()->id, false, 0, 0, 0});
+  EXPECT_TRUE(losses().empty());
+  EXPECT_EQ(all<action::Locate>().size(), 1U) << "not again at once";
+  pass(kLocateRetry);
+  ASSERT_EQ(all<action::Locate>().size(), 2U);
+  step(event::Located{kSink, last<action::Locate>()->id, true, 10, 1000, now.wall});
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].last, 10U);
+}
+
+// A start that finds skips of the last life counts what waits behind them.
+TEST_F(Drops, DoNotCountAsBacklogAfterAStart) {
+  StreamPolicy p = dropping(11'000);
+  DurableState found;
+  found.epochs = {{1, 0}};
+  found.epoch_newest = 1;
+  found.open = true;
+  found.first = 1;
+  found.checkpoint = {300, true};
+  SinkState sink;
+  sink.name = "sink0";
+  sink.identity = "test";
+  sink.skips = {{1, 204, LossReason::limit}};
+  found.sinks = {sink};
+  machine.emplace(p);
+  event::Started started;
+  started.state = found;
+  started.journal_end = started.high_water = 300;
+  started.end_clean = true;
+  started.end_running_bytes = 30'000;
+  started.backlogs = {{20'400, now.wall}};
+  step(started);
+  EXPECT_EQ(machine->backlog(kSink).bytes, 9600U);
+  hello();
+  publish();
+  EXPECT_FALSE(machine->halted());
+}
+
+// With a limit of nothing, what a stop left is replayed; only an attempt that fails lets it go.
+TEST_F(Drops, OfNothingButLossesWhereAStopLeftSomething) {
+  start(dropping(0));
+  hello();
+  connect();
+  publish(5);
+  step(event::StopAsked{});
+  EXPECT_TRUE(last<action::StopDone>());
+  EXPECT_TRUE(losses().empty());
+  ASSERT_EQ(journal_end, 5U);
+  forget();
+  start(dropping(0), stored, journal_end);
+  connect();
+  EXPECT_TRUE(losses().empty());
+  EXPECT_EQ(machine->delivery(kSink).state(), State::replaying);
+  lose();
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_TRUE(losses()[0].growing);
 }
 
 }  // namespace

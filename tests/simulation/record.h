@@ -18,6 +18,8 @@ struct Record {
   recovery::RecordInfo info;
   bool mark = false;
   std::optional<LossReason> skip;  // stands for a record that is missing by policy
+  recovery::Instant taken{};       // when a broker did
+  recovery::Millis excused{0};     // of the world's, then
 };
 
 // A guarantee that does not hold, or a simulator that is wrong.

@@ -135,6 +135,7 @@ recovery::event::Located Journal::locate(const recovery::action::Locate& wish) c
   recovery::event::Located located;
   located.sink = wish.sink;
   located.id = wish.id;
+  located.ok = true;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const BlockInfo& block = blocks_[i];
     if (block.last <= watermark_ || block.last < wish.offset_min) continue;
@@ -142,6 +143,7 @@ recovery::event::Located Journal::locate(const recovery::action::Locate& wish) c
     if (i + 1 < blocks_.size() && blocks_[i + 1].received < wish.received_min) continue;
     located.offset = block.last;
     located.running_bytes = block.running_bytes;
+    if (i + 1 < blocks_.size()) located.received = blocks_[i + 1].received;
     return located;
   }
   return located;

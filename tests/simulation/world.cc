@@ -131,8 +131,7 @@ void World::inject() {
   if (hit(Fault::producer_forgets)) producer_.forget();
   if (hit(Fault::producer_new_epoch)) producer_.want_new_epoch();
   if (hit(Fault::wall_jump)) {
-    wall_ += static_cast<recovery::WallMs>(random_.below(200'000)) - 100'000;
-    wall_ = std::max(wall_, wall_floor_);
+    jump(static_cast<recovery::WallMs>(random_.below(200'000)) - 100'000);
   }
   if (hit(Fault::corrupt)) journal_.damage(random_.next());
   if (!disk_full_ && hit(Fault::disk_full)) {
@@ -186,7 +185,10 @@ void World::dispatch(const Item& item) {
         if (pending.id == item.a && pending.sink == wish.sink) wish = pending;
       }
       std::erase_if(locates_, [&](const auto& l) { return l.id == wish.id; });
-      return tell(journal_.locate(wish));
+      auto located = journal_.locate(wish);
+      // Closed, or not to be read just now: no answer, which is not the answer "nowhere".
+      if (journal_down_ || hit(Fault::read_failed)) located = {wish.sink, wish.id, false, 0, 0, 0};
+      return tell(located);
     }
     case What::disk_has_room:
       disk_full_ = false;
@@ -222,6 +224,7 @@ void World::tell(const recovery::Event& event) {
     execute(action);
   }
   telling_ = false;
+  if (machine_ && !std::holds_alternative<event::Started>(event)) watch_limits();
   check_step();
 }
 
@@ -283,8 +286,10 @@ void World::start_broker() {
       started.end_clean = journal_.end_clean();
       started.end_running_bytes = journal_.running_at(journal_.end());
       for (const auto& sink : started.state->sinks) {
+        const Offset through =
+            goes_on_after(*started.state, sink, started.watermark, started.journal_end);
         started.backlogs.push_back(
-            {journal_.running_at(sink.cursor), journal_.received_after(sink.cursor)});
+            {journal_.running_at(through), journal_.received_after(through)});
       }
       if (!journal_.blocks().empty()) {
         records_first_ = journal_.blocks().front().first;
@@ -300,7 +305,9 @@ void World::start_broker() {
           " closed_end ", started.state->closed_end, " checkpoint ", started.state->checkpoint.at);
   }
   damaged_ = damaged_ || !started.damage.empty();
+  watch_next_life();
   tell(started);
+  watch_started();
   require(!damaged_ || damage_is_known(), "damage was found at a start, and is not on record");
 }
 
@@ -432,7 +439,7 @@ void World::stale_event() {
     case 4: return tell(event::Written{0, recovery::WriteOutcome::ok});
     case 5: return tell(event::LatchWritten{0, true});
     case 6: return tell(event::ReadDone{sink, 0, true, {}, std::nullopt});
-    default: return tell(event::Located{sink, 0, 7, 7});
+    default: return tell(event::Located{sink, 0, true, 7, 7, 0});
   }
 }
 

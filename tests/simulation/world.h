@@ -4,6 +4,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -188,6 +189,16 @@ class World {
   void reset_sink(std::size_t sink);
   void clear_halt();
 
+  // check_limits.cc
+  void jump(recovery::WallMs by);
+  void watch_next_life();
+  void watch_started();
+  void watch_limits();
+  recovery::Millis longest_wait(std::size_t i) const;
+  void check_age(std::size_t i) const;
+  void check_outage(std::size_t i) const;
+  void check_cut(const recovery::action::Locate& locate) const;
+
   // checks.cc
   std::size_t index_of(SinkId id) const { return active_[value_of(id)]; }
   Sink& sink_of(SinkId id) { return sinks_[index_of(id)]; }
@@ -231,6 +242,23 @@ class World {
   std::uint64_t progress_ = 0;
   std::uint64_t faults_seen_ = 0;
   bool faults_on_ = true;
+
+  // what limits may count: per sink, since it last acknowledged something
+  struct Watch {
+    Offset acked = 0;
+    recovery::Instant progress_at{};
+    recovery::Millis excused{0};  // of the world's, then
+    std::optional<recovery::Instant> paused_at;
+    recovery::Millis paused{0};
+  };
+  std::vector<Watch> watches_;
+  std::map<std::uint64_t, std::vector<Watch>> asked_watches_;  // with a write that is under way
+  std::vector<Watch> stored_watches_;
+  recovery::Millis excused_time_{0};  // by which the clock went ahead while no broker could see it
+  recovery::Millis unseen_time_{0};   // the same, if this broker ends before it writes that down
+  recovery::Instant started_at_{};
+  bool refused_in_life_ = false;  // by the disk
+  std::vector<recovery::HaltCause> causes_;
 
   // the broker's process
   std::unique_ptr<recovery::StreamMachine> machine_;

@@ -55,6 +55,8 @@ void World::run(const action::Admit& a) {
     check_same(record);
     records_.push_back(record);
     records_.back().mark = newest != batch_->rend() && &record == &*newest;
+    records_.back().taken = now_;
+    records_.back().excused = excused_time_;
   }
   push_block(a.first, a.count, a.running_bytes);
   if (tracing()) {
@@ -85,6 +87,8 @@ void World::run(const action::AdmitSkip& a) {
     Record record;
     record.at = {a.position.epoch, a.position.sequence + i};
     record.skip = a.reason;
+    record.taken = now_;
+    record.excused = excused_time_;
     records_.push_back(record);
   }
   push_block(a.first, a.count, a.running_bytes);
@@ -190,6 +194,7 @@ void World::run(const action::Write& a) {
   commit.losses = a.losses;
   commit.dead_letters = a.dead_letters;
   commit.use_group_reserve = a.use_group_reserve;
+  asked_watches_[a.id] = watches_;
   for (const recovery::Loss& loss : a.losses) {
     check_drop(loss);
     const bool kept =
@@ -260,6 +265,7 @@ recovery::WriteOutcome World::store(const Journal::Commit& commit) {
   const bool appends = !commit.blocks.empty();
   if (disk_full_ && !commit.use_group_reserve && (appends || !commit.dead_letters.empty())) {
     const auto outcome = random_.chance(0.5) ? WriteOutcome::disk_bound : WriteOutcome::min_free;
+    refused_in_life_ = true;
     if (appends) {
       refused_ = outcome;
       for (Journal::Commit& behind : commits_) behind.refused = true;
@@ -267,6 +273,7 @@ recovery::WriteOutcome World::store(const Journal::Commit& commit) {
     return outcome;
   }
   journal_.apply(commit);
+  if (const auto asked = asked_watches_.extract(commit.id)) stored_watches_ = asked.mapped();
   custody_dirty_ = true;
   if (appends) refused_.reset();
   if (tracing()) trace("committed ", commit.id);
@@ -362,6 +369,7 @@ void World::run(const action::Read& a) {
 }
 
 void World::run(const action::Locate& a) {
+  check_cut(a);
   locates_.push_back(a);
   schedule(random_.delay(), What::located, value_of(a.sink), a.id);
 }
