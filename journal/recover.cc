@@ -7,13 +7,9 @@
 
 namespace spillway::journal {
 
-namespace {
-
 void add_damage(Recovered& recovered, const std::string& text) {
   recovered.damage = recovered.damage ? *recovered.damage + "; " + text : text;
 }
-
-}  // namespace
 
 Recovered recover_stream(Store& store, const std::string& stream, Offset high_water) {
   Recovered recovered;

@@ -14,6 +14,8 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
 // A stream of a store that could not be opened.
 Recovered unreadable_stream(const std::string& stream, Offset high_water, const std::string& why);
 
+void add_damage(Recovered& recovered, const std::string& text);
+
 // The contents of a mark file.
 std::string encode_mark(Offset end);
 Offset decode_mark(const std::string& contents);

@@ -29,7 +29,7 @@ class Listener final : public rocksdb::EventListener {
   explicit Listener(std::shared_ptr<Signals> signals) : signals_(std::move(signals)) {}
   void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* status) override {
     if (status->ok()) return;
-    signals_->failed = true;
+    signals_->fail(*status);
     if (signals_->wake) signals_->wake();
   }
   void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
@@ -167,6 +167,23 @@ Sizing sizing_for(std::uint64_t max_disk_bytes, std::uint64_t group_reserve) {
   sizing.headroom = 8 * kMiB;
   sizing.reserve = std::min(group_reserve, max_disk_bytes / 8);
   return sizing;
+}
+
+void Signals::fail(const rocksdb::Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (!failed) failure_ = status;
+  failed = true;
+}
+
+rocksdb::Status Signals::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+void Signals::lower() {
+  const std::lock_guard lock(mutex_);
+  failure_ = rocksdb::Status::OK();
+  failed = sealed = false;
 }
 
 StoreContext::StoreContext(const Options& from)

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,9 +38,18 @@ Sizing sizing_for(std::uint64_t max_disk_bytes, std::uint64_t group_reserve);
 
 // Raised by RocksDB's threads, lowered by the journal thread.
 struct Signals {
-  std::atomic<bool> failed{false};  // a background error: writes will fail
+  void fail(const rocksdb::Status& status);
+  // Why writes will fail, or ok: the first error in the background since the last lowering.
+  rocksdb::Status failure() const;
+  void lower();
+
+  std::atomic<bool> failed{false};
   std::atomic<bool> sealed{false};  // a stream's memtable is full and is being written out
   std::function<void()> wake;       // after either; must not call into the store
+
+ private:
+  mutable std::mutex mutex_;
+  rocksdb::Status failure_;
 };
 
 // What outlives one opening of the store, so that counters do not start anew with each.

@@ -45,7 +45,7 @@ bool Writer::write_latch(const std::string& name, const std::string& contents) {
 void Writer::work(Time now) {
   if (shared_.damaged) return;
   if (!failing_ && shared_.context.signals->failed) {
-    fail(rocksdb::Status::IOError("the store stopped after an error in the background"));
+    fail(shared_.context.signals->failure());
   }
   if (failing_) {
     if (now >= reopen_at_) reopen(now);

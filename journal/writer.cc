@@ -69,7 +69,7 @@ std::vector<Recovered> Writer::recover() {
     if (stream->latch.contents().damaged || stream->latch_missing) {
       const std::string text = stream->latch_missing ? "its latch file was missing"
                                                      : "neither slot of its latch file is intact";
-      recovered.damage = recovered.damage ? *recovered.damage + "; " + text : text;
+      add_damage(recovered, text);
     }
     if (shared_.store) {
       rocksdb::Status ignored;  // what cannot be read is in recovered.damage already
@@ -342,8 +342,11 @@ void Writer::reopen(Time now) {
   {
     const std::unique_lock lock(shared_.store_mutex);
     shared_.store.reset();
-    shared_.context.signals->failed = false;
-    shared_.context.signals->sealed = false;
+    if (const rocksdb::Status why = shared_.context.signals->failure(); why.IsCorruption()) {
+      found_damage_ =
+          "damage stopped the store: " + why.ToString() + "; see `spillway journal check`";
+    }
+    shared_.context.signals->lower();
     shared_.store = Store::open(shared_.context, Store::Mode::write, failure);
   }
   if (!shared_.store) {
@@ -357,6 +360,11 @@ void Writer::reopen(Time now) {
   failing_ = false;
   no_space_ = false;
   std::vector<Recovered> recovered = recover();
+  // What RocksDB met when it compacted tables an opening does not meet, and the next compaction
+  // does.
+  if (const std::string damage = std::exchange(found_damage_, ""); !damage.empty()) {
+    for (Recovered& one : recovered) add_damage(one, damage);
+  }
   {
     const std::lock_guard lock(shared_.counters_mutex);
     ++shared_.counters.reopens;

@@ -75,6 +75,7 @@ class Writer {
   std::span<const CommitRequest> waiting_;  // behind the one that is staged
   std::uint64_t generation_ = 0;
   rocksdb::Status stage_failure_;  // of making a column family
+  std::string found_damage_;       // by the store that is to be reopened, in the background
 
   bool failing_ = false;
   bool no_space_ = false;

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <utility>
 
 #include "journal/data_dir.h"
@@ -469,6 +470,47 @@ TEST(Open, NeverTakesAStoreWithoutItsCurrentFileForAnEmptyOne) {
   EXPECT_FALSE(result.ok);
   EXPECT_FALSE(result.retryable);
   EXPECT_EQ(store_files(dir.path(), ".sst"), before);
+}
+
+// The tables of meta are compacted: a start reads little of them, its first compaction reads all.
+TEST(Reopening, SaysWhatDamageACompactionMet) {
+  TempDir dir;
+  const std::string old_state = "old" + std::string(64 << 10, 'x');  // data blocks of its own
+  // The first tables are moved, not rewritten: the one with the old states is met in the sixth
+  // start.
+  for (const std::string& state :
+       {old_state, std::string("2"), std::string("3"), std::string("4"), std::string("5")}) {
+    const auto journal = open_journal(options_in(dir.path(), {"r", "s"}));
+    ASSERT_EQ(append(*journal, {make_block(find(journal->recovered(), "s").end + 1, 1, 10)}),
+              Outcome::ok);
+    for (const char* stream : {"r", "s"}) {  // the first keeps the other's apart from the ledger
+      Commit one;
+      one.stream = stream;
+      one.state = stream + state;
+      ASSERT_EQ(commit(*journal, std::move(one)), Outcome::ok);
+    }
+  }
+  int flips = 0;
+  for (const fs::path& table : store_files(dir.path(), ".sst")) {
+    std::ifstream file(table, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    const auto at = bytes.find("s" + old_state);
+    if (at == std::string::npos) continue;
+    flip(table, at + 100);
+    ++flips;
+  }
+  ASSERT_EQ(flips, 1);
+  EventLog log;
+  const auto journal = open_journal(options_in(dir.path()), &log);
+  EXPECT_FALSE(find(journal->recovered(), "s").damage) << *find(journal->recovered(), "s").damage;
+  EXPECT_EQ(find(journal->recovered(), "s").state, "s5");
+  const std::string why = log.wait_down();
+  EXPECT_NE(why.find("Corruption"), std::string::npos) << why;
+  const Recovered recovered = find(log.wait_reopened(), "s");
+  ASSERT_TRUE(recovered.damage);
+  EXPECT_NE(recovered.damage->find(why), std::string::npos) << *recovered.damage;
+  EXPECT_EQ(recovered.state, "s5");
+  EXPECT_EQ(recovered.end, 5u);
 }
 
 TEST(Open, ReportsAMissingLatchOfWhatTheStoreHolds) {
