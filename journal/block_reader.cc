@@ -18,13 +18,6 @@ constexpr std::uint64_t kMostReadAhead = std::uint64_t{2} << 20;
 rocksdb::Slice slice(const Key& key) { return {key.data(), key.size()}; }
 Offset offset_at(const rocksdb::Iterator& it) { return offset_of(it.key().ToStringView()); }
 
-// What asking again does not mend: bytes that are not as they were written, or a file that is not
-// there. When its folder is not either, that may be a mount that comes back.
-bool is_damage(const rocksdb::DB& db, const rocksdb::Status& status) {
-  return status.IsCorruption() ||
-         (status.IsPathNotFound() && db.GetEnv()->FileExists(db.GetName()).ok());
-}
-
 rocksdb::ReadOptions point_options() {
   rocksdb::ReadOptions options;
   options.fill_cache = false;
@@ -97,6 +90,11 @@ void seek_containing(rocksdb::Iterator& it, Offset from) {
 }
 
 }  // namespace
+
+bool is_damage(const rocksdb::DB& db, const rocksdb::Status& status) {
+  return status.IsCorruption() ||
+         (status.IsPathNotFound() && db.GetEnv()->FileExists(db.GetName()).ok());
+}
 
 ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset from,
                        Offset through, std::uint64_t max_bytes, Offset end) {
@@ -266,11 +264,12 @@ Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Of
 }
 
 End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-             std::optional<std::string>& damage) {
+             std::optional<std::string>& damage, rocksdb::Status& status) {
   const Iterator it(db.NewIterator(point_options(), family));
   it->SeekToLast();
+  status = it->status();
   if (!it->Valid()) {
-    if (!it->status().ok()) damage = "its last block cannot be read: " + it->status().ToString();
+    if (!status.ok()) damage = "its last block cannot be read: " + status.ToString();
     return {};
   }
   const BlockPtr block = decode_block(offset_at(*it), it->value().ToStringView());

@@ -12,6 +12,10 @@
 
 namespace spillway::journal {
 
+// What asking again does not mend: bytes that are not as they were written, or a file that is not
+// there. When its folder is not either, that may be a mount that comes back.
+bool is_damage(const rocksdb::DB& db, const rocksdb::Status& status);
+
 // Reads blocks of `family` as Journal::read() promises. `end` is the stream's last offset.
 ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset from,
                        Offset through, std::uint64_t max_bytes, Offset end);
@@ -32,6 +36,6 @@ struct End {
   bool clean = false;  // no group is unfinished there; false where nobody can say
 };
 End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-             std::optional<std::string>& damage);
+             std::optional<std::string>& damage, rocksdb::Status& status);
 
 }  // namespace spillway::journal

@@ -30,7 +30,7 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
   recovered.end = recovered.watermark;
   if (rocksdb::ColumnFamilyHandle* family = store.stream(stream)) {
     std::optional<std::string> damage;
-    const End end = last_end(store.db(), family, damage);
+    const End end = last_end(store.db(), family, damage, status);
     if (end.last >= recovered.end) {
       recovered.end = end.last;
       recovered.end_clean = end.clean;
@@ -49,6 +49,27 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
                               std::to_string(high_water) + "; see `spillway journal check`");
   }
   return recovered;
+}
+
+std::optional<Obstacle> find_obstacle(Store& store, const std::string& stream) {
+  rocksdb::Status status;
+  const auto obstacle = [&](const char* what) {
+    return Obstacle{"stream " + stream + ": " + what + ": " + status.ToString(),
+                    is_damage(store.db(), status)};
+  };
+  const auto state = store.get_meta(state_key(stream), status);
+  if (!status.ok()) return obstacle("its state cannot be read");
+  const auto watermark = store.get_meta(watermark_key(stream), status);
+  if (!status.ok()) return obstacle("its watermark cannot be read");
+  rocksdb::ColumnFamilyHandle* family = store.stream(stream);
+  if (family == nullptr) return std::nullopt;
+  std::optional<std::string> damage;
+  const End end = last_end(store.db(), family, damage, status);
+  if (!status.ok() && !is_damage(store.db(), status)) return obstacle("its end cannot be read");
+  const bool marked = watermark && watermark->size() == sizeof(Key);
+  const bool needed = damage || end.last > (marked ? offset_of(*watermark) : 0);
+  if (state || !needed) return std::nullopt;
+  return Obstacle{"stream " + stream + ": its state is gone, and there are blocks", true};
 }
 
 Recovered unreadable_stream(const std::string& stream, Offset high_water, const std::string& why) {

@@ -1,6 +1,7 @@
 // What a store holds, put beside what the marks say it should hold.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "journal/store.h"
@@ -10,6 +11,13 @@ namespace spillway::journal {
 // Reads everything of `stream` that Recovered has, but for the latch. `high_water` is the
 // independent mark. Never fails: what cannot be read is `damage`.
 Recovered recover_stream(Store& store, const std::string& stream, Offset high_water);
+
+// Why `stream` must not be written to at a start: what has to be known first cannot be read.
+struct Obstacle {
+  std::string text;
+  bool damage;  // or the device failed, and asking again may help
+};
+std::optional<Obstacle> find_obstacle(Store& store, const std::string& stream);
 
 // A stream of a store that could not be opened.
 Recovered unreadable_stream(const std::string& stream, Offset high_water, const std::string& why);

@@ -85,6 +85,20 @@ std::optional<Error> open_streams(Shared& shared) {
   return std::nullopt;
 }
 
+// Without its state all that a stream has would pass for delivered, and go with the next trim.
+std::optional<Error> check_streams(Shared& shared) {
+  if (!shared.store || shared.damaged) return std::nullopt;
+  for (const auto& [name, stream] : shared.streams) {
+    const auto found = find_obstacle(*shared.store, name);
+    if (!found) continue;
+    if (!found->damage) return Error{found->text};
+    shared.store.reset();
+    open_for_reading(shared, found->text);
+    break;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Journal>> Journal::open(Options options, Events events) {
@@ -101,6 +115,7 @@ Result<std::unique_ptr<Journal>> RocksJournal::open(Options options, Events even
   if (auto error = check_format(layout)) return *error;
   if (auto error = open_store(*shared)) return *error;
   if (auto error = open_streams(*shared)) return *error;
+  if (auto error = check_streams(*shared)) return *error;
   return std::unique_ptr<Journal>(
       new RocksJournal(std::move(*lock), std::move(shared), std::move(events)));
 }

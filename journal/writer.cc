@@ -330,6 +330,17 @@ void Writer::fail(const rocksdb::Status& status) {
   if (events_.down) events_.down(status.ToString());
 }
 
+// What is damaged there the maker of the commits still knows, and writes again.
+void Writer::refuse_what_the_device_hides(Store::Failure& failure) {
+  for (const auto& [name, stream] : shared_.streams) {
+    const auto found = find_obstacle(*shared_.store, name);
+    if (!found || found->damage) continue;
+    failure.text = found->text;
+    shared_.store.reset();
+    return;
+  }
+}
+
 void Writer::reopen(Time now) {
   backoff_ = std::min(2 * backoff_, shared_.context.options.reopen_max);
   reopen_at_ = now + backoff_;
@@ -348,6 +359,7 @@ void Writer::reopen(Time now) {
     }
     shared_.context.signals->lower();
     shared_.store = Store::open(shared_.context, Store::Mode::write, failure);
+    if (shared_.store) refuse_what_the_device_hides(failure);
   }
   if (!shared_.store) {
     no_space_ = failure.status.IsNoSpace();

@@ -56,6 +56,7 @@ class Writer {
 
   void fail(const rocksdb::Status& status);
   void reopen(Time now);
+  void refuse_what_the_device_hides(Store::Failure& failure);
   void trim(Stream& stream);
   void squeeze();
   void limit_ledger(Stream& stream);

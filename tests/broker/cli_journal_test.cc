@@ -56,6 +56,7 @@ class JournalTools : public testing::Test {
     commit.append = {
         block_of(1, {7, 1}, {record("one"), record("two"), part, rest, record("\xff\xfe")}),
         block_of(6, {9, 1}, {record("new")})};
+    commit.state = "read by nobody here, but blocks without one are damage";
     journal::LedgerEntry entry;
     entry.id = 1;
     entry.sink = "copy";

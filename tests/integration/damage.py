@@ -37,6 +37,16 @@ def empty(path):
     path.write_bytes(b"")
 
 
+def damage_state(folder):
+    """Of all that holds the state: what a start cannot read it must not take for a new stream."""
+    for log in folder.glob("*.log"):
+        log.unlink()
+    for path in folder.glob("*.sst"):
+        at = path.read_bytes().find(b"state/s")
+        if at >= 0:
+            flip(path, at)
+
+
 def table(broker):
     return files(broker, ".sst")[0]
 
@@ -79,6 +89,7 @@ DAMAGES = [
     ("a bit of CURRENT", lambda path: flip(path, 4), current, "file", False, HALTS),
     ("the folder is missing", shutil.rmtree, in_data_dir("journal"), "file state tail", True,
      HALTS),
+    ("the state", damage_state, in_data_dir("journal"), "file state tail", True, HALTS),
     ("the format file is empty", empty, in_data_dir("format"), "file", False, REFUSES),
     ("the format is not known", lambda path: path.write_text("9999\n"), in_data_dir("format"),
      "format", False, REFUSES),

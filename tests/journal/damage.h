@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,20 @@ inline void flip(const std::filesystem::path& path, std::uintmax_t at) {
   const int c = file.get();
   file.seekp(static_cast<std::streamoff>(at));
   file.put(static_cast<char>(c ^ 1));
+}
+
+// Flips a bit of `part` in each table that has it; returns in how many.
+inline int flip_in_tables(const std::filesystem::path& data_dir, const std::string& part) {
+  int flips = 0;
+  for (const std::filesystem::path& table : store_files(data_dir, ".sst")) {
+    std::ifstream file(table, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    const auto at = bytes.find(part);
+    if (at == std::string::npos) continue;
+    flip(table, at + part.size() / 2);
+    ++flips;
+  }
+  return flips;
 }
 
 // Moves all but the first `records` of a WAL file into one that follows it. So it is when a

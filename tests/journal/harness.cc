@@ -152,6 +152,8 @@ Outcome append(Journal& journal, std::vector<BlockPtr> blocks, std::uint64_t gen
   one.stream = stream;
   one.generation = generation;
   one.append = std::move(blocks);
+  // As a broker: blocks that no state speaks of are damage.
+  if (!one.append.empty() && one.append.front()->first == 1) one.state = "state of " + stream;
   return commit(journal, std::move(one));
 }
 

@@ -5,10 +5,10 @@
 
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "journal/data_dir.h"
+#include "journal/format.h"
 #include "journal/log_scan.h"
 #include "journal/manifest.h"
 #include "journal/start_check.h"
@@ -337,7 +337,9 @@ TEST(Open, TakesATrimmedTableThatACrashLeftForNoDamage) {
   TempDir dir;
   TempDir kept;
   fill(dir.path(), 30, 1 << 20);
-  const auto before = store_files(dir.path(), ".sst");
+  auto before = store_files(dir.path(), ".sst");
+  std::erase_if(before, [](const fs::path& table) { return fs::file_size(table) < (1 << 20); });
+  ASSERT_FALSE(before.empty());
   for (const auto& table : before) fs::copy(table, kept.path());
   {
     const auto journal = open_journal(options_in(dir.path()));
@@ -472,6 +474,55 @@ TEST(Open, NeverTakesAStoreWithoutItsCurrentFileForAnEmptyOne) {
   EXPECT_EQ(store_files(dir.path(), ".sst"), before);
 }
 
+// Without it a broker would take all that is stored for delivered, and trim it.
+TEST(Open, OnlyReadsAStoreThatHasBlocksAndNoStateThatSpeaksOfThem) {
+  TempDir dir;
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    Commit one;
+    one.stream = "s";
+    one.append = {make_block(1, 1, 10)};
+    ASSERT_EQ(commit(*journal, std::move(one)), Outcome::ok);
+  }
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    const Recovered& recovered = find(journal->recovered(), "s");
+    EXPECT_FALSE(recovered.writable);
+    ASSERT_TRUE(recovered.damage);
+    EXPECT_NE(recovered.damage->find("its state is gone"), std::string::npos) << *recovered.damage;
+    EXPECT_EQ(set_watermark(*journal, 1), Outcome::failed);
+    EXPECT_EQ(read(*journal, 1).blocks.size(), 1u);
+  }
+}
+
+TEST(Open, OnlyReadsAStoreWhoseStateOrWatermarkIsDamaged) {
+  for (const bool state : {true, false}) {
+    TempDir dir;
+    {
+      const auto journal = open_journal(options_in(dir.path(), {"r", "s"}));
+      ASSERT_EQ(append(*journal, {make_block(1, 2, 10)}), Outcome::ok);
+      for (const char* stream : {"r", "s"}) {
+        Commit one;
+        one.stream = stream;
+        one.state = stream + std::string(64 << 10, 'x');  // a data block of its own
+        ASSERT_EQ(commit(*journal, std::move(one)), Outcome::ok);
+      }
+      ASSERT_EQ(set_watermark(*journal, 1), Outcome::ok);
+    }
+    { const auto journal = open_journal(options_in(dir.path())); }  // into tables
+    const std::string part = state ? "s" + std::string(1000, 'x') : watermark_key("s");
+    ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
+    const auto journal = open_journal(options_in(dir.path()));
+    const Recovered& recovered = find(journal->recovered(), "s");
+    EXPECT_FALSE(recovered.writable);
+    ASSERT_TRUE(recovered.damage);
+    const std::string what = state ? "its state cannot be read" : "its watermark cannot be read";
+    EXPECT_NE(recovered.damage->find(what), std::string::npos) << *recovered.damage;
+    EXPECT_EQ(append(*journal, {make_block(3, 1, 10)}), Outcome::failed);
+    EXPECT_EQ(read(*journal, 2).blocks.size(), 1u);
+  }
+}
+
 // The tables of meta are compacted: a start reads little of them, its first compaction reads all.
 TEST(Reopening, SaysWhatDamageACompactionMet) {
   TempDir dir;
@@ -490,16 +541,7 @@ TEST(Reopening, SaysWhatDamageACompactionMet) {
       ASSERT_EQ(commit(*journal, std::move(one)), Outcome::ok);
     }
   }
-  int flips = 0;
-  for (const fs::path& table : store_files(dir.path(), ".sst")) {
-    std::ifstream file(table, std::ios::binary);
-    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-    const auto at = bytes.find("s" + old_state);
-    if (at == std::string::npos) continue;
-    flip(table, at + 100);
-    ++flips;
-  }
-  ASSERT_EQ(flips, 1);
+  ASSERT_EQ(flip_in_tables(dir.path(), "s" + old_state), 1);
   EventLog log;
   const auto journal = open_journal(options_in(dir.path()), &log);
   EXPECT_FALSE(find(journal->recovered(), "s").damage) << *find(journal->recovered(), "s").damage;
