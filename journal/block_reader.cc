@@ -24,27 +24,32 @@ rocksdb::ReadOptions point_options() {
   return options;
 }
 
-// A seek that ends on a block at or after `offset`, or nothing; `readable` is false when it met
-// damage.
+// The device failed: what was asked for may be there.
+bool failed(const rocksdb::DB& db, const rocksdb::Status& status) {
+  return !status.ok() && !is_damage(db, status);
+}
+
+// A seek that ends on a block at or after `offset`, or nothing.
 std::optional<Offset> seek(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset,
-                           bool& readable) {
+                           rocksdb::Status& status) {
   const Iterator it(db.NewIterator(point_options(), family));
   const Key key = key_of(offset);
   it->Seek(slice(key));
-  readable = it->status().ok();
+  status = it->status();
   if (!it->Valid()) return std::nullopt;
   return offset_at(*it);
 }
 
-// The first key after `bad` that can be read. Nothing up to `end` inclusive: end + 1.
-Offset next_key(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset bad, Offset end) {
-  bool readable = false;
+// The first key after `bad` that can be read. Nothing up to `end` inclusive: end + 1. It is worth
+// nothing where `status` says that the device failed.
+Offset next_key(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset bad, Offset end,
+                rocksdb::Status& status) {
   const Offset at = next_readable(bad, end, [&](Offset offset) {
-    seek(db, family, offset, readable);
-    return readable;
+    if (!failed(db, status)) seek(db, family, offset, status);
+    return !is_damage(db, status);
   });
-  if (at > end) return end + 1;
-  const std::optional<Offset> found = seek(db, family, at, readable);
+  if (at > end || failed(db, status)) return end + 1;
+  const std::optional<Offset> found = seek(db, family, at, status);
   return found && *found <= end ? *found : end + 1;
 }
 
@@ -55,38 +60,53 @@ bool reaches(rocksdb::Iterator& it, Offset from) {
   return !block || block->last() >= from;
 }
 
-// The key of the block that contains `from`, found from before it: going backwards reads one block
-// more, and that may be damaged.
-std::optional<Offset> find_from_before(rocksdb::Iterator& it, Offset from) {
-  for (Offset step = 1; step < from && step <= kStepsOfOne; step *= 2) {
-    const Key key = key_of(from - step);
-    it.Seek(slice(key));
-    if (!it.Valid() || offset_at(it) >= from) continue;
-    std::optional<Offset> found;
-    for (; it.Valid() && offset_at(it) < from; it.Next()) {
-      if (reaches(it, from)) found = offset_at(it);
-    }
-    return found;
+// The last key before `from`, found by seeks to offsets before it alone: going backwards reads one
+// block more, and that may be damaged.
+std::optional<Offset> last_key_before(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                      Offset from, rocksdb::Status& status) {
+  seek(db, family, from, status);
+  const bool readable = status.ok();
+  // Behind the key that is looked for, a seek ends as one to `from` does.
+  const auto behind = [&](Offset offset) {
+    if (failed(db, status)) return true;
+    const std::optional<Offset> at = seek(db, family, offset, status);
+    return at ? *at >= from : status.ok() == readable;
+  };
+  Offset low = 0;
+  for (Offset step = 1; low == 0 && step < from; step *= 2) {
+    if (!behind(from - step)) low = from - step;
   }
-  return std::nullopt;
+  for (Offset high = from; high - low > 1;) {
+    const Offset middle = low + (high - low) / 2;
+    (behind(middle) ? high : low) = middle;
+  }
+  if (failed(db, status)) return std::nullopt;
+  const std::optional<Offset> found = seek(db, family, low, status);
+  return found && *found < from ? found : std::nullopt;
 }
 
-// Moves to the block that contains `from`, or else to the first one after it.
-void seek_containing(rocksdb::Iterator& it, Offset from) {
+// Moves to the block that contains `from`, or else to the first one after it. Where the device
+// fails, and says so, nothing is known of either.
+rocksdb::Status seek_containing(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                rocksdb::Iterator& it, Offset from) {
   const Key key = key_of(from);
   it.Seek(slice(key));
   // Most reads begin where a block does. Seeking backwards also reads the block before, and would
   // give up this one for damage in that.
-  if (it.Valid() && offset_at(it) == from) return;
+  if (failed(db, it.status()) || (it.Valid() && offset_at(it) == from)) return it.status();
   it.SeekForPrev(slice(key));
-  if (it.status().ok()) {
-    if (it.Valid() && reaches(it, from)) return;
-  } else if (const auto found = find_from_before(it, from)) {
-    const Key before = key_of(*found);
-    it.Seek(slice(before));
-    return;
+  rocksdb::Status status = it.status();
+  if (status.ok() && it.Valid() && reaches(it, from)) return status;
+  if (is_damage(db, status)) {
+    if (const auto before = last_key_before(db, family, from, status)) {
+      const Key key_before = key_of(*before);
+      it.Seek(slice(key_before));
+      if (it.Valid() && reaches(it, from)) return it.status();
+    }
   }
+  if (failed(db, status)) return status;
   it.Seek(slice(key));
+  return it.status();
 }
 
 }  // namespace
@@ -113,22 +133,25 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
     options.readahead_size = std::min(max_bytes, kMostReadAhead) * 9 / 8;
   }
   const Iterator it(db.NewIterator(options, family));
-  seek_containing(*it, from);
+  rocksdb::Status status = seek_containing(db, family, *it, from);
 
+  const auto device_failed = [&result](const rocksdb::Status& why) {
+    result.retryable = true;
+    result.lost.reset();
+    result.error = why.ToString();
+    return result;
+  };
+  if (failed(db, status)) return device_failed(status);
   Offset expected = from;
   std::uint64_t bytes = 0;
   while (expected <= through && (result.blocks.empty() || bytes < max_bytes)) {
     if (!it->Valid()) {
-      if (it->status().ok()) {
-        result.lost = {expected, through};
-      } else if (is_damage(db, it->status())) {
-        result.lost = {expected, next_key(db, family, expected, end) - 1};
-        result.error = it->status().ToString();
-      } else {
-        result.retryable = true;
-        result.error = it->status().ToString();
-        return result;
-      }
+      if (failed(db, it->status())) return device_failed(it->status());
+      result.lost = {expected, through};
+      if (it->status().ok()) break;
+      result.error = it->status().ToString();
+      result.lost->second = next_key(db, family, expected, end, status) - 1;
+      if (failed(db, status)) return device_failed(status);
       break;
     }
     const Offset first = offset_at(*it);
@@ -140,10 +163,10 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
     const bool follows = result.blocks.empty() ? block && block->last() >= from : first == expected;
     if (!block || !follows) {
       // Its length cannot be believed; the next key can.
-      bool readable = false;
-      const std::optional<Offset> next = seek(db, family, std::max(first, expected) + 1, readable);
-      result.lost = {expected, readable ? (next ? *next : end + 1) - 1
-                                        : next_key(db, family, expected, end) - 1};
+      std::optional<Offset> next = seek(db, family, std::max(first, expected) + 1, status);
+      if (is_damage(db, status)) next = next_key(db, family, expected, end, status);
+      if (failed(db, status)) return device_failed(status);
+      result.lost = {expected, next.value_or(end + 1) - 1};
       break;
     }
     expected = block->last() + 1;
@@ -160,11 +183,11 @@ namespace {
 // The first block for which `reached` holds, given that it holds for all blocks after one for which
 // it does: by halving the range of offsets. Leaves `it` on it, or invalid.
 template <class Reached>
-void seek_first(rocksdb::Iterator& it, Offset low, Offset high, rocksdb::Status& status,
-                const Reached& reached) {
+void seek_first(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, rocksdb::Iterator& it,
+                Offset low, Offset high, rocksdb::Status& status, const Reached& reached) {
   while (low < high) {
     const Offset middle = low + (high - low) / 2;
-    seek_containing(it, middle);
+    seek_containing(db, family, it, middle);
     if (!it.Valid()) {
       if (status.ok()) status = it.status();
       high = middle;
@@ -179,7 +202,7 @@ void seek_first(rocksdb::Iterator& it, Offset low, Offset high, rocksdb::Status&
       high = offset_at(it);
     }
   }
-  seek_containing(it, low);
+  seek_containing(db, family, it, low);
 }
 
 // The running byte count before the block at `it`.
@@ -189,12 +212,13 @@ std::uint64_t running_before(const rocksdb::Iterator& it) {
 }
 
 // As locate_cut(); `status` is the first thing that could not be read.
-std::optional<Location> find_cut(const Iterator& it, Offset watermark, Offset end,
+std::optional<Location> find_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                 const Iterator& it, Offset watermark, Offset end,
                                  Offset offset_min, std::uint64_t bytes_min,
                                  std::int64_t received_min_ms, rocksdb::Status& status) {
   const Offset low = watermark + 1;
   Offset least = std::max(offset_min, watermark);
-  seek_first(*it, low, end + 1, status,
+  seek_first(db, family, *it, low, end + 1, status,
              [&](const Block& block) { return block.running_bytes >= bytes_min; });
   if (!it->Valid()) {
     least = std::max(least, end);
@@ -202,13 +226,13 @@ std::optional<Location> find_cut(const Iterator& it, Offset watermark, Offset en
     least = std::max(least, offset_at(*it));
   }
   // The cut lies before the first block that is young enough.
-  seek_first(*it, low, end + 1, status,
+  seek_first(db, family, *it, low, end + 1, status,
              [&](const Block& block) { return block.received_ms >= received_min_ms; });
   least = std::max(least, it->Valid() ? offset_at(*it) - 1 : end);
 
   if (least == watermark) {
     // Nothing has to go: the cut is where the stream already begins, unless that is inside a block.
-    seek_containing(*it, low);
+    seek_containing(db, family, *it, low);
     const auto block =
         it->Valid() ? decode_header(offset_at(*it), it->value().ToStringView()) : std::nullopt;
     if (!block) return std::nullopt;
@@ -218,7 +242,7 @@ std::optional<Location> find_cut(const Iterator& it, Offset watermark, Offset en
     least = low;
   }
   std::optional<Block> before;  // ends inside a group, unless what follows begins another
-  for (seek_containing(*it, least); it->Valid(); it->Next()) {
+  for (seek_containing(db, family, *it, least); it->Valid(); it->Next()) {
     const auto block = decode_header(offset_at(*it), it->value().ToStringView());
     if (before && block && block->starts_clean) {  // a producer left its group unfinished
       return Location{before->last(), before->running_bytes, block->received_ms};
@@ -249,18 +273,28 @@ Result<std::optional<Location>> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamil
   const Iterator it(db.NewIterator(point_options(), family));
   rocksdb::Status status;
   const auto location =
-      find_cut(it, watermark, end, offset_min, bytes_min, received_min_ms, status);
+      find_cut(db, family, it, watermark, end, offset_min, bytes_min, received_min_ms, status);
   if (status.ok() || is_damage(db, status)) return location;
   return Error{"the journal cannot be read: " + status.ToString()};
 }
 
-Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset) {
+std::optional<Offset> first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                       Offset offset) {
   const Iterator it(db.NewIterator(point_options(), family));
   const Key key = key_of(offset);
+  it->Seek(slice(key));
+  if (it->Valid() && offset_at(*it) == offset) return offset;
   it->SeekForPrev(slice(key));
-  if (!it->Valid()) return offset;
-  const auto block = decode_header(offset_at(*it), it->value().ToStringView());
-  return !block || block->last() >= offset ? offset_at(*it) : offset;
+  rocksdb::Status status = it->status();
+  if (is_damage(db, status)) {
+    const auto before = last_key_before(db, family, offset, status);
+    if (!before) return std::nullopt;
+    const Key key_before = key_of(*before);
+    it->Seek(slice(key_before));
+    status = it->status();
+  }
+  if (!status.ok()) return std::nullopt;
+  return it->Valid() && reaches(*it, offset) ? offset_at(*it) : offset;
 }
 
 End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,

@@ -26,8 +26,9 @@ Result<std::optional<Location>> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamil
                                            std::uint64_t bytes_min, std::int64_t received_min_ms);
 
 // The key of the block that contains `offset`, or else `offset` itself: everything before it holds
-// nothing at or after `offset`.
-Offset first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset);
+// nothing at or after `offset`. Nothing where that cannot be told.
+std::optional<Offset> first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                       Offset offset);
 
 // Where the last block ends, 0 when there is none. A damaged one counts as one record; `damage`
 // then says so.

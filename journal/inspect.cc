@@ -109,7 +109,7 @@ std::optional<Error> StoreInspector::for_each_block(
   options.fill_cache = false;
   options.readahead_size = std::size_t{2} << 20;
   const std::unique_ptr<rocksdb::Iterator> it(store_->db().NewIterator(options, family));
-  const Key key = key_of(first_key_needed(store_->db(), family, from));
+  const Key key = key_of(first_key_needed(store_->db(), family, from).value_or(from));
   for (it->Seek({key.data(), key.size()}); it->Valid(); it->Next()) {
     BlockInfo info;
     info.first = offset_of(it->key().ToStringView());

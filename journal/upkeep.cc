@@ -114,7 +114,12 @@ void Writer::trim(Stream& stream) {
     trims_due_ |= stream.trim_due;
   }
   if (status.ok()) {
-    const Key limit = key_of(first_key_needed(store.db(), family, watermark + 1));
+    // When nothing is needed, nothing has to be read for it.
+    const std::optional<Offset> needed = watermark >= stream.durable.end
+                                             ? watermark + 1
+                                             : first_key_needed(store.db(), family, watermark + 1);
+    if (!needed) return;  // damaged there, or the device failed: a later watermark may tell
+    const Key limit = key_of(*needed);
     const rocksdb::Slice limit_slice(limit.data(), limit.size());
     const rocksdb::RangePtr range(nullptr, &limit_slice);
     status = rocksdb::DeleteFilesInRanges(&store.db(), family, &range, 1, false);

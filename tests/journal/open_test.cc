@@ -435,6 +435,33 @@ TEST(Open, DeliversTheIntactPartOfAStoreThatMissesATable) {
   }
 }
 
+// Seeking backwards reads the block before, too.
+TEST(Open, GivesNoBlockUpForDamageInTheOneBefore) {
+  TempDir dir;
+  const std::vector<Offset> firsts{1, 2, 3, 13, 23};  // the third is asked for behind its first ten
+  {
+    const auto journal = open_journal(options_in(dir.path()));
+    for (std::size_t i = 0; i + 1 < firsts.size(); ++i) {
+      const BlockPtr block = make_block(firsts[i], firsts[i + 1] - firsts[i], 100'000);
+      ASSERT_EQ(append(*journal, {block}), Outcome::ok);
+    }
+  }
+  { const auto journal = open_journal(options_in(dir.path())); }  // into a table
+  const BlockPtr before = make_block(2, 1, 100'000);
+  const std::string part(reinterpret_cast<const char*>(before->records.data()), 100);
+  ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
+  const auto journal = open_journal(options_in(dir.path()));
+  for (Offset from = 3; from <= 22; ++from) {
+    const ReadResult result = read(*journal, from, from);
+    EXPECT_FALSE(result.lost) << from << ": " << result.lost->first << ", " << result.lost->second;
+    ASSERT_EQ(result.blocks.size(), 1u) << from << result.error;
+    EXPECT_EQ(result.blocks.front()->first, from < 13 ? 3u : 13u);
+  }
+  const ReadResult lost = read(*journal, 2);
+  ASSERT_TRUE(lost.lost);
+  EXPECT_EQ(lost.lost->second, 2u);
+}
+
 // A mount that is gone takes all files, and brings them back.
 TEST(Open, GivesNothingUpWhenTheFolderOfTheStoreIsAwayAndNotATable) {
   TempDir dir;

@@ -1,0 +1,95 @@
+// The device fails a read: nothing is given up for it, and nothing deleted.
+#include <gtest/gtest.h>
+
+#include "tests/fault/child.h"
+#include "tests/fault/rig.h"
+#include "tests/journal/damage.h"
+
+namespace spillway::journal {
+namespace {
+
+constexpr Offset kBlocks = 60;
+constexpr Offset kRecords = 10;  // of a block
+
+Fault failing_reads(int skip, int count) { return {kTable, kRead, Errno::eio, skip, count}; }
+
+// Blocks of ten records, all of them in tables.
+void fill(Rig& rig) {
+  rig.open();
+  for (Offset i = 0; i < kBlocks; ++i) {
+    ASSERT_EQ(append(*rig.journal, {make_block(1 + kRecords * i, kRecords, kBlockBytes)}),
+              Outcome::ok);
+  }
+  rig.acked = kBlocks * kRecords;
+  rig.restart_healthy();
+}
+
+TEST(ReadFault, LosesNothingOfWhatIsReadFromTheMiddleOfABlock) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    fill(rig);
+    int failed = 0;
+    for (int skip = 0; skip < 6; ++skip) {
+      rig.system->inject(failing_reads(skip, 1));
+      const ReadResult result = read(*rig.journal, 305, 310);
+      rig.system->heal();
+      EXPECT_FALSE(result.lost) << skip;
+      EXPECT_TRUE(result.ok || result.retryable) << skip;
+      EXPECT_EQ(result.blocks.size(), result.ok ? 1u : 0u) << skip;
+      failed += result.retryable ? 1 : 0;
+    }
+    EXPECT_GT(failed, 1) << "the fault was hardly ever met";
+  });
+}
+
+TEST(ReadFault, BehindADamagedBlockMakesTheHoleNoLarger) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    fill(rig);
+    rig.journal.reset();
+    const BlockPtr damaged = make_block(301, kRecords, kBlockBytes);
+    const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
+    ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
+    rig.open();
+    int failed = 0;
+    for (int skip = 0; skip < 12; ++skip) {
+      rig.system->inject(failing_reads(skip, 1));
+      const ReadResult result = read(*rig.journal, 301, 320);
+      rig.system->heal();
+      EXPECT_NE(result.lost.has_value(), result.retryable) << skip;
+      EXPECT_EQ(result.lost.value_or(std::pair(Offset{301}, Offset{310})),
+                std::pair(Offset{301}, Offset{310}))
+          << skip;
+      failed += result.retryable ? 1 : 0;
+    }
+    EXPECT_GT(failed, 1) << "the fault was hardly ever met";
+  });
+}
+
+TEST(ReadFault, LetsNoTrimTakeTheRestOfABlock) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    fill(rig);
+    for (Offset i = 0; i + 1 < kBlocks; ++i) {
+      const Offset watermark = kRecords * i + 5;  // inside each block, also the last one of a table
+      ASSERT_EQ(set_watermark(*rig.journal, watermark), Outcome::ok);
+      const int fired = rig.system->fired();
+      rig.system->inject(failing_reads(0, 1'000'000));
+      rig.journal->trim("s");
+      ASSERT_TRUE(eventually([&] { return rig.system->fired() > fired; })) << watermark;
+      ASSERT_EQ(set_watermark(*rig.journal, watermark), Outcome::ok);  // the trim is over
+      rig.system->heal();
+      const ReadResult result = read(*rig.journal, watermark + 1, watermark + 1);
+      ASSERT_TRUE(result.ok) << result.error;
+      EXPECT_FALSE(result.lost) << watermark;
+      ASSERT_EQ(result.blocks.size(), 1u) << watermark;
+    }
+    EXPECT_EQ(rig.log.downs(), 0);
+  });
+}
+
+}  // namespace
+}  // namespace spillway::journal
