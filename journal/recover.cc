@@ -61,6 +61,10 @@ std::optional<Obstacle> find_obstacle(Store& store, const std::string& stream) {
   if (!status.ok()) return obstacle("its state cannot be read");
   const auto watermark = store.get_meta(watermark_key(stream), status);
   if (!status.ok()) return obstacle("its watermark cannot be read");
+  store.last_number(store.dead_letters(), dead_letter_prefix(stream), status);
+  if (!status.ok()) return obstacle("its dead letters cannot be read");
+  store.last_number(store.meta(), ledger_prefix(stream), status);
+  if (!status.ok() && !is_damage(store.db(), status)) return obstacle("its ledger cannot be read");
   rocksdb::ColumnFamilyHandle* family = store.stream(stream);
   if (family == nullptr) return std::nullopt;
   std::optional<std::string> damage;

@@ -72,12 +72,20 @@ std::vector<Recovered> Writer::recover() {
       add_damage(recovered, text);
     }
     if (shared_.store) {
-      rocksdb::Status ignored;  // what cannot be read is in recovered.damage already
-      stream->durable = {recovered.end, recovered.watermark, false, recovered.next_ledger_id, 0, 1};
-      stream->durable.ledger_count = count_ledger(*shared_.store, name, ignored);
-      stream->durable.next_dead_letter =
-          1 + shared_.store->last_number(shared_.store->dead_letters(), dead_letter_prefix(name),
-                                         ignored);
+      rocksdb::Status counted;
+      rocksdb::Status numbered;
+      const std::uint64_t ledger_count = count_ledger(*shared_.store, name, counted);
+      const std::uint64_t last_letter = shared_.store->last_number(
+          shared_.store->dead_letters(), dead_letter_prefix(name), numbered);
+      if (!counted.ok())
+        add_damage(recovered, "its ledger cannot be counted: " + counted.ToString());
+      if (!numbered.ok()) {
+        add_damage(recovered, "its dead letters cannot be read: " + numbered.ToString());
+      }
+      // Known from before a reopening, whatever can be read now: no number is given out twice.
+      const std::uint64_t next_letter = std::max(stream->durable.next_dead_letter, last_letter + 1);
+      stream->durable = {recovered.end, recovered.watermark, false, recovered.next_ledger_id,
+                         ledger_count,  next_letter};
       stream->end = recovered.end;
       stream->watermark = recovered.watermark;
       stream->high_water = std::max(stream->high_water, recovered.end);
@@ -254,6 +262,10 @@ bool Writer::write_group(std::vector<Staging>& group) {
     status = shared_.store->db().Write(options, &batch_);
   }
   if (!status.ok()) {
+    // They may be stored.
+    for (const Staging& staging : group) {
+      staging.stream->durable.next_dead_letter = staging.stream->staged.next_dead_letter;
+    }
     fail(status);
     return false;
   }

@@ -4,6 +4,7 @@
 #include "journal/format.h"
 #include "journal/inspect.h"
 #include "journal/store.h"
+#include "tests/journal/damage.h"
 #include "tests/journal/harness.h"
 
 namespace spillway::journal {
@@ -94,6 +95,31 @@ TEST(DeadLetters, ThatAreDamagedAreShownByTheirNumber) {
   ASSERT_EQ(letters.size(), 1u);
   EXPECT_EQ(letters[0].record, nullptr);
   EXPECT_EQ(letters[0].number, 1u);
+}
+
+TEST(DeadLetters, ThatCannotBeReadAreNotReplacedByNewOnes) {
+  TempDir dir;
+  for (Offset i = 1; i <= 3; ++i) {
+    const auto journal = open_journal(options_in(dir.path()));
+    Commit commit;
+    commit.stream = "s";
+    commit.dead_letters = {{"sink", make_block(i, 1, 10'000), "no " + std::to_string(i), 5}};
+    ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  }
+  { const auto journal = open_journal(options_in(dir.path())); }  // into tables
+  const BlockPtr last = make_block(3, 1, 10'000);
+  const std::string part(reinterpret_cast<const char*>(last->records.data()), 100);
+  ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
+  const auto journal = open_journal(options_in(dir.path()));
+  const Recovered& recovered = find(journal->recovered(), "s");
+  EXPECT_FALSE(recovered.writable);
+  ASSERT_TRUE(recovered.damage);
+  EXPECT_NE(recovered.damage->find("its dead letters cannot be read"), std::string::npos)
+      << *recovered.damage;
+  Commit commit;
+  commit.stream = "s";
+  commit.dead_letters = {{"sink", make_block(4, 1, 100), "no 4", 5}};
+  EXPECT_EQ(journal::commit(*journal, commit), Outcome::failed);
 }
 
 }  // namespace
