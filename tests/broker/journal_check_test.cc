@@ -11,6 +11,7 @@
 #include <random>
 
 #include "base/utf8.h"
+#include "broker/journal_rebuild.h"
 #include "broker/journal_report.h"
 #include "broker/state_codec.h"
 #include "journal/inspect.h"
@@ -816,6 +817,60 @@ TEST_F(JournalHealth, a_lost_state_is_made_anew_of_the_configuration_and_the_blo
   EXPECT_EQ(state->epochs, (std::vector<recovery::Epoch>{{kEpoch, 0}}));
   EXPECT_TRUE(state->open);
   EXPECT_EQ(state->sinks.at(0).cursor, 0u);
+}
+
+// Files of which some blocks can be read only the first time, or only from the second time on.
+class Fickle final : public journal::Salvage {
+ public:
+  Fickle(std::unique_ptr<journal::Salvage> files, std::size_t time_without,
+         std::function<bool(const Block&)> without)
+      : files_(std::move(files)), time_without_(time_without), without_(std::move(without)) {}
+  const std::optional<std::string>& unknown_format() const override {
+    return files_->unknown_format();
+  }
+  const std::vector<journal::FileDamage>& damage() const override { return files_->damage(); }
+  const std::vector<journal::FileDamage>& notes() const override { return files_->notes(); }
+  const std::vector<journal::SalvagedStream>& streams() const override { return files_->streams(); }
+  std::uint64_t bytes() const override { return files_->bytes(); }
+  void for_each_block(const std::string& stream,
+                      const std::function<bool(const BlockPtr&)>& visit) override {
+    const bool without = times_++ == time_without_;
+    files_->for_each_block(stream, [&](const BlockPtr& block) {
+      return (without && without_(*block)) || visit(block);
+    });
+  }
+
+ private:
+  std::unique_ptr<journal::Salvage> files_;
+  const std::size_t time_without_;
+  const std::function<bool(const Block&)> without_;
+  std::size_t times_ = 0;
+};
+
+TEST_F(JournalHealth, a_repair_that_reads_something_else_the_second_time_changes_nothing) {
+  fs::remove(table());
+  const auto rebuilt = [&](std::size_t time_without, std::function<bool(const Block&)> without) {
+    auto files = journal::Salvage::open(data_);
+    EXPECT_TRUE(files) << files.error().message;
+    Fickle fickle(std::move(*files), time_without, std::move(without));
+    const Diagnosis found = diagnose(fickle, nullptr);
+    const TempDir staging;
+    const auto error = rebuild(fickle, found.streams, staging.path());
+    return error ? error->message : "";
+  };
+  const auto of = [](Offset number) {
+    return [number](const Block& block) { return block.first == (number - 1) * kRecords + 1; };
+  };
+  EXPECT_EQ(rebuilt(0, of(0)), "");  // every time the same
+  for (const std::size_t time : {0u, 1u}) {
+    for (const Offset number : {Offset{1}, Offset{2}, kBlocks / 2 + kBlocksOfATable, kBlocks}) {
+      EXPECT_THAT(rebuilt(time, of(number)), HasSubstr("was read differently the second time"))
+          << time << " " << number;
+    }
+    // Beside what is lost for good.
+    const Offset end = (check().streams[0].lost[0].first - 1) / kRecords;
+    EXPECT_THAT(rebuilt(time, of(end)), HasSubstr("was read differently the second time")) << time;
+  }
 }
 
 TEST_F(JournalHealth, a_running_broker_is_not_repaired) {
