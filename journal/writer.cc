@@ -84,7 +84,9 @@ std::vector<Recovered> Writer::recover() {
       }
       // Known from before a reopening, whatever can be read now: no number is given out twice.
       const std::uint64_t next_letter = std::max(stream->durable.next_dead_letter, last_letter + 1);
-      stream->durable = {recovered.end, recovered.watermark, false, recovered.next_ledger_id,
+      // What was begun before a crash or a reopening is still to be ended from the reserve.
+      const bool group_open = recovered.end > recovered.watermark && !recovered.end_clean;
+      stream->durable = {recovered.end, recovered.watermark, group_open, recovered.next_ledger_id,
                          ledger_count,  next_letter};
       stream->end = recovered.end;
       stream->watermark = recovered.watermark;

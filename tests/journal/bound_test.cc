@@ -208,27 +208,46 @@ TEST(Bound, NeverRefusesTheRestOfAGroupAndCountsTheBreach) {
   EXPECT_EQ(journal->stats().bound_breaches, 1u);
 }
 
-TEST(Bound, KeepsAReserveForTheRestOfAnOpenGroup) {
-  TempDir dir;
-  Options options = options_in(dir.path(), {"s", "t"});
-  options.max_disk_bytes = 128 * kMiB;
-  options.group_reserve = 16 * kMiB;
-  const auto journal = open_journal(options);
-  const auto open_group = [](Block& block) { block.ends_clean = false; };
-  ASSERT_EQ(append(*journal, {with(make_block(1, 1, 10), open_group)}), Outcome::ok);
-  Offset next = 1;
-  while (append(*journal, {make_block(next, 1, kMiB)}, 0, "t") == Outcome::ok) {
+const auto kOpenGroup = [](Block& block) { block.ends_clean = false; };
+
+// Fills the rest of the bound with "t", and then ends the group that "s" has begun.
+void expect_reserve(Journal& journal, const Options& options) {
+  Offset next = find(journal.recovered(), "t").end + 1;
+  while (append(journal, {make_block(next, 1, kMiB)}, 0, "t") == Outcome::ok) {
     ASSERT_LT(++next, 128u) << "it never refuses";
   }
   for (Offset i = 2; i <= 6; ++i) {
     Commit commit;
     commit.stream = "s";
     commit.use_group_reserve = true;
-    commit.append = {with(make_block(i, 1, kMiB), open_group)};
-    EXPECT_EQ(journal::commit(*journal, commit), Outcome::ok);
+    commit.append = {with(make_block(i, 1, kMiB), kOpenGroup)};
+    EXPECT_EQ(journal::commit(journal, commit), Outcome::ok);
   }
-  EXPECT_EQ(journal->stats().bound_breaches, 0u);
-  EXPECT_LE(du(dir.path()), options.max_disk_bytes);
+  EXPECT_EQ(journal.stats().bound_breaches, 0u);
+  EXPECT_LE(du(options.data_dir), options.max_disk_bytes);
+}
+
+Options with_reserve(const TempDir& dir) {
+  Options options = options_in(dir.path(), {"s", "t"});
+  options.max_disk_bytes = 128 * kMiB;
+  options.group_reserve = 16 * kMiB;
+  return options;
+}
+
+TEST(Bound, KeepsAReserveForTheRestOfAnOpenGroup) {
+  TempDir dir;
+  const Options options = with_reserve(dir);
+  const auto journal = open_journal(options);
+  ASSERT_EQ(append(*journal, {with(make_block(1, 1, 10), kOpenGroup)}), Outcome::ok);
+  expect_reserve(*journal, options);
+}
+
+TEST(Bound, KeepsTheReserveOfAGroupThatWasOpenWhenTheStoreWasOpened) {
+  TempDir dir;
+  const Options options = with_reserve(dir);
+  ASSERT_EQ(append(*open_journal(options), {with(make_block(1, 1, 10), kOpenGroup)}), Outcome::ok);
+  const auto journal = open_journal(options);
+  expect_reserve(*journal, options);
 }
 
 }  // namespace
