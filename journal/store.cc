@@ -339,12 +339,12 @@ std::uint64_t Store::last_number(rocksdb::ColumnFamilyHandle* family, const std:
   return offset_of(it->key().ToStringView().substr(prefix.size()));
 }
 
-rocksdb::Status Store::start_flush(bool all) {
+rocksdb::Status Store::start_flush(bool all, rocksdb::ColumnFamilyHandle* stream) {
   rocksdb::FlushOptions options;
   options.wait = false;
   options.allow_write_stall = true;  // or it would wait for other flushes first
   for (rocksdb::ColumnFamilyHandle* handle : handles_) {
-    if (!all && is_stream(handle->GetName())) continue;
+    if (!all && handle != stream && is_stream(handle->GetName())) continue;
     rocksdb::Status status = db_->Flush(options, handle);
     if (status.IsTryAgain()) {
       context_.signals->sealed = true;  // earlier ones are not done: ask again after the next write

@@ -98,8 +98,9 @@ class Store {
   std::uint64_t last_number(rocksdb::ColumnFamilyHandle* family, const std::string& prefix,
                             rocksdb::Status& status);
 
-  // Starts writing out the memtables of everything but the streams, and of these too if `all`.
-  rocksdb::Status start_flush(bool all);
+  // Starts writing out the memtables of everything but the streams, and of these too if `all`, or
+  // of `stream` if there is one.
+  rocksdb::Status start_flush(bool all, rocksdb::ColumnFamilyHandle* stream = nullptr);
   std::uint64_t sum(const std::string& property) const;  // over all column families
   static std::uint64_t number(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
                               const std::string& property);

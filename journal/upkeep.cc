@@ -24,6 +24,8 @@ constexpr milliseconds kTick{1000};
 constexpr milliseconds kTrimInterval{50};
 // A drained stream may keep as much in memory and in its WAL file.
 constexpr std::uint64_t kDrainedBytes = 2 * kMiB;
+// Of WAL that no memtable needs, but that an old one holds, where a stream was drained.
+constexpr std::uint64_t kHeldWalBytes = 32 * kMiB;
 
 }  // namespace
 
@@ -106,8 +108,9 @@ void Writer::trim(Stream& stream) {
     // was just flushed, or is being moved, cannot be deleted yet: come back until all are gone.
     // Asked in the order in which a record passes, and before the deletion, or one slips by.
     if (number("rocksdb.cur-size-active-mem-table") > kDrainedBytes) {
-      status = store.start_flush(true);
+      status = store.start_flush(false, family);
     }
+    drained_one_ = true;
     stream.trim_due = number("rocksdb.cur-size-active-mem-table") > kDrainedBytes ||
                       number("rocksdb.num-immutable-mem-table") > 0 ||
                       number("rocksdb.live-sst-files-size") > kDrainedBytes;
@@ -128,7 +131,9 @@ void Writer::trim(Stream& stream) {
 }
 
 // When nothing is needed any more and nothing comes: the little that a drained stream keeps in
-// memory holds the WAL file that it is in, and all that came after.
+// memory holds the WAL file that it is in, and all that came after. So does that of a stream with a
+// backlog, and what others have drained is to be given back all the same: but not for each little
+// of it, or a long backlog would come to lie in thousands of tables.
 void Writer::flush_idle() {
   Offset ends = 0;
   bool drained = true;
@@ -137,7 +142,11 @@ void Writer::flush_idle() {
     drained &= stream->durable.watermark >= stream->durable.end;
   }
   const bool rests = std::exchange(ends_at_tick_, ends) == ends;
-  if (!drained || !rests || bound_.state().use.wal <= 2 * kDrainedBytes) return;
+  const DiskState& disk = bound_.state();
+  const bool idle = drained && rests && disk.use.wal > 2 * kDrainedBytes;
+  const bool held =
+      std::exchange(drained_one_, false) && disk.use.wal > disk.unflushed + kHeldWalBytes;
+  if (!idle && !held) return;
   if (const rocksdb::Status status = shared_.store->start_flush(true); !status.ok()) fail(status);
   for (const auto& [name, stream] : shared_.streams) stream->trim_due = trims_due_ = true;
 }

@@ -87,7 +87,8 @@ class Writer {
   Time squeezed_at_{};
   Offset ends_at_tick_ = 0;  // of all streams, added up
   bool trims_due_ = false;
-  bool purged_ = false;  // dead letters whose space was not given back yet
+  bool drained_one_ = false;  // since the last tick a stream was found to need nothing
+  bool purged_ = false;       // dead letters whose space was not given back yet
   bool have_ballast_ = false;
   Outcome answer_ = Outcome::ok;
   std::uint64_t refused_bytes_ = 0;  // of the last commit for which there was no room

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include "journal/data_dir.h"
+#include "journal/table_scan.h"
+#include "tests/journal/damage.h"
 #include "tests/journal/harness.h"
 
 namespace spillway::journal {
@@ -71,6 +74,35 @@ TEST(Trim, LetsGoOfTheWalThatAnIdleStreamHolds) {
     journal->trim("s");
   }
   EXPECT_TRUE(eventually([&] { return du(dir.path()) < 8 * kMiB; })) << du(dir.path());
+}
+
+std::size_t tables_of(const std::filesystem::path& data_dir, const std::string& stream) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(store_files(data_dir, ".sst"), [&](const std::filesystem::path& path) {
+        std::string why;
+        const auto table = Table::open(path, why);  // nothing: it went meanwhile
+        return table && table->family() == "stream." + stream;
+      }));
+}
+
+TEST(Trim, LeavesTheMemtableOfAnotherStreamAloneAndGivesBackTheWalThatItHolds) {
+  TempDir dir;
+  Options options = options_in(dir.path(), {"s", "slow"});
+  options.max_disk_bytes = 1024 * kMiB;  // RocksDB would let go of the WAL at 144 MiB
+  const auto journal = open_journal(options);
+  constexpr Offset kRounds = 40;
+  for (Offset i = 1; i <= kRounds; ++i) {
+    ASSERT_EQ(append(*journal, {make_block(i, 1, 10'000)}, 0, "slow"), Outcome::ok);
+    const auto newest = store_files(dir.path(), ".log").back();
+    ASSERT_EQ(append(*journal, {make_block(i, 1, 3 * kMiB)}), Outcome::ok);
+    ASSERT_EQ(set_watermark(*journal, i), Outcome::ok);
+    journal->trim("s");
+    // Where a memtable is written out, a new WAL file begins.
+    ASSERT_TRUE(eventually([&] { return store_files(dir.path(), ".log").back() > newest; }));
+  }
+  EXPECT_LE(tables_of(dir.path(), "slow"), kRounds / 4);
+  EXPECT_TRUE(eventually([&] { return du(dir.path()) < 56 * kMiB; })) << du(dir.path());
+  EXPECT_EQ(read(*journal, 1, ~Offset{0}, ~std::uint64_t{0}, "slow").blocks.size(), kRounds);
 }
 
 TEST(Trim, LeavesTheEndWhereItWasForTheNextStart) {
