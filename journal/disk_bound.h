@@ -39,6 +39,7 @@ class DiskBound {
   void wrote();                      // that group, to the WAL
   void look();                       // at the disk, now
   const DiskState& state() const { return state_; }
+  std::uint64_t written() const { return written_; }  // since that look, at its worst
   // What the bound has left for values after `reserve`, as far as is known.
   std::uint64_t left(std::uint64_t reserve) const;
   std::chrono::steady_clock::time_point looked_at() const { return looked_at_; }

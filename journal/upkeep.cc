@@ -26,6 +26,8 @@ constexpr milliseconds kTrimInterval{50};
 constexpr std::uint64_t kDrainedBytes = 2 * kMiB;
 // Of WAL that no memtable needs, but that an old one holds, where a stream was drained.
 constexpr std::uint64_t kHeldWalBytes = 32 * kMiB;
+// Of WAL at the bound: half of the headroom, which is what state has there.
+constexpr std::uint64_t kWalAtBoundBytes = 4 * kMiB;
 
 }  // namespace
 
@@ -185,6 +187,9 @@ void Writer::watch_disk() {
   bound_.look();
   for (const auto& [name, stream] : shared_.streams) stream->staged = stream->durable;
   const std::uint64_t reserve = reserved(nullptr);
+  // State goes on being written, and what stands still in memory would hold the WAL with all of it.
+  const bool full = bound_.check(0, reserve) != Outcome::ok;
+  if (full && bound_.state().use.wal > kWalAtBoundBytes) squeeze();
   const Sizing& sizing = shared_.context.sizing;
   // Once refused, there must be room for what was, and more than a little, before the answer
   // changes back: a halt that ends and comes again with the next record helps nobody.

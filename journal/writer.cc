@@ -22,6 +22,8 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kGroupBytes = 4 * kMiB;
 // How often memtables are written out to make room.
 constexpr milliseconds kSqueezeInterval{1000};
+// State that is written at the bound before the disk is looked at.
+constexpr std::uint64_t kUnseenBytes = 2 * kMiB;
 // Free space that a reopening needs beside what it has to write out.
 constexpr std::uint64_t kReopenBytes = 4 * kMiB;
 
@@ -114,7 +116,9 @@ void Writer::commit(std::vector<CommitRequest> requests) {
       Stream* stream = shared_.find(request.commit.stream);
       INVARIANT(stream != nullptr);
       const Outcome outcome = stage(request.commit, *stream);
-      if (outcome == Outcome::ok) bytes += append_bytes(request.commit);
+      if (outcome == Outcome::ok) {
+        bytes += append_bytes(request.commit) + other_bytes(request.commit);
+      }
       group.push_back({&request, stream, outcome});
     }
     const bool written = write_group(group);
@@ -304,6 +308,7 @@ bool Writer::write_group(std::vector<Staging>& group) {
 void Writer::after_write() {
   for (const auto& [name, stream] : shared_.streams) limit_ledger(*stream);
   flush_state();
+  bound_state();
 }
 
 void Writer::flush_state() {
@@ -312,6 +317,11 @@ void Writer::flush_state() {
   // a sealed memtable held is what a damaged WAL could lose unseen.
   write_marks();
   if (const rocksdb::Status status = shared_.store->start_flush(false); !status.ok()) fail(status);
+}
+
+// State is never refused: at the bound it must not wait for the next tick.
+void Writer::bound_state() {
+  if (!down() && bound_.written() >= kUnseenBytes && bound_.left(0) == 0) watch_disk();
 }
 
 void Writer::limit_ledger(Stream& stream) {

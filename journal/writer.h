@@ -53,6 +53,7 @@ class Writer {
   bool write_group(std::vector<Staging>& group);
   void after_write();
   void flush_state();
+  void bound_state();
 
   void fail(const rocksdb::Status& status);
   void reopen(Time now);

@@ -195,6 +195,33 @@ TEST(Bound, HoldsAsDuMeasuresItAtAQuarterOfAGibibyte) {
   RecordProperty("peak_mib", static_cast<int>(peak / kMiB));
 }
 
+// The little that a stream at the bound has in memory holds the WAL, and the state of all others
+// is in it.
+TEST(Bound, HoldsWhateverStateIsWrittenWhileAStreamStandsStill) {
+  TempDir dir;
+  const Options options = options_in(dir.path(), {"s", "live"});
+  const auto journal = open_journal(options);
+  Offset next = 1;
+  while (append(*journal, {make_block(next, 1, kMiB)}) == Outcome::ok) {
+    ASSERT_LT(++next, 256u) << "it never refuses";
+  }
+  Commit commit;
+  commit.stream = "s";
+  commit.append = {make_block(next, 1, 1000)};
+  commit.use_group_reserve = true;
+  ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
+  std::uint64_t peak = 0;
+  commit = {};
+  commit.stream = "live";
+  for (int i = 0; i < 20; ++i) {  // faster than the disk is looked at
+    commit.state = std::string(20'000, static_cast<char>('a' + i % 26));
+    for (int k = 1; k < 100; ++k) journal->commit(commit, {});
+    ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
+    peak = std::max(peak, measure_disk_use(Layout(options.data_dir)).total);
+  }
+  EXPECT_LE(peak, options.max_disk_bytes);
+}
+
 TEST(Bound, NeverRefusesTheRestOfAGroupAndCountsTheBreach) {
   TempDir dir;
   Options options = options_in(dir.path());
