@@ -77,25 +77,37 @@ class Edit {
     return found == state.sinks.end() ? nullptr : &*found;
   }
 
-  // What `sink` has not taken through `last` and will not be sent, into the ledger.
-  std::uint64_t let_go(const SinkState& sink, Offset last, std::string text) {
-    const Offset first = passed(sink) + 1;
-    if (!state.open || first > last) return 0;
-    const recovery::EpochTable table(state.epochs);
-    journal::LedgerEntry entry;
-    entry.id = std::max(state.next_ledger_id, recovered.next_ledger_id);
-    state.next_ledger_id = entry.id + 1;
-    entry.sink = sink.name;
-    entry.first = table.position_of(first);
-    entry.last = table.position_of(last);
-    entry.count = last - first + 1;
-    entry.reason = LossReason::reset;
-    entry.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
-                        std::chrono::system_clock::now().time_since_epoch())
-                        .count();
-    entry.text = std::move(text);
-    ledger_.push_back(std::move(entry));
-    return last - first + 1;
+  // As the machine does it for a sink that is back: what an open-ended drop has let go so far
+  // becomes a range with an end, in the ledger as well.
+  void end_drop(SinkState& sink) {
+    if (!std::exchange(sink.dropping, false)) return;
+    const Offset end = state.open ? recovered.end : std::max(state.closed_end, state.checkpoint.at);
+    const Offset last = std::max(end, sink.drop_first - 1);
+    add_entry(sink.drop_entry, sink.name, sink.drop_first, last, sink.drop_reason, "");
+    if (last >= sink.drop_first) {
+      recovery::add_skip(sink.skips, {sink.drop_first, last, sink.drop_reason});
+    }
+  }
+
+  // What `sink` has not taken through `last` and will not be sent, into the ledger, but for what is
+  // there already: what it skips.
+  std::uint64_t let_go(const SinkState& sink, Offset last, const std::string& text) {
+    if (!state.open) return 0;
+    std::uint64_t count = 0;
+    Offset first = sink.cursor + 1;
+    const auto add = [&](Offset through) {
+      if (first > through) return;
+      const std::uint64_t id = std::max(state.next_ledger_id, recovered.next_ledger_id);
+      state.next_ledger_id = id + 1;
+      add_entry(id, sink.name, first, through, LossReason::reset, text);
+      count += through - first + 1;
+    };
+    for (const recovery::SkipRange& skip : sink.skips) {
+      add(std::min(last, skip.first - 1));
+      first = std::max(first, skip.last + 1);
+    }
+    add(last);
+    return count;
   }
 
   std::optional<Error> commit(journal::Commit commit = {}) {
@@ -129,6 +141,23 @@ class Edit {
   DurableState state;
 
  private:
+  void add_entry(std::uint64_t id, const std::string& sink, Offset first, Offset last,
+                 LossReason reason, std::string text) {
+    const recovery::EpochTable table(state.epochs);
+    journal::LedgerEntry entry;
+    entry.id = id;
+    entry.sink = sink;
+    entry.first = table.position_of(first);
+    entry.last = table.position_of(last);
+    entry.count = last - first + 1;
+    entry.reason = reason;
+    entry.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                        std::chrono::system_clock::now().time_since_epoch())
+                        .count();
+    entry.text = std::move(text);
+    ledger_.push_back(std::move(entry));
+  }
+
   std::unique_ptr<journal::Journal> journal_;
   std::vector<journal::LedgerEntry> ledger_;
 };
@@ -211,13 +240,14 @@ Result<std::string> forget_sink(const config::Config& config, const std::string&
                                 const std::string& sink, bool accept_drop) {
   auto edit = Edit::open(config, stream);
   if (!edit) return edit.error();
-  const SinkState* const stored = (*edit)->find(sink);
+  SinkState* const stored = (*edit)->find(sink);
   if (stored == nullptr) return no_such_sink(stream, sink);
   const Offset end = (*edit)->recovered.end;
   if (!recovery::drained((*edit)->state, *stored, end) && !accept_drop) {
     return Error{std::to_string(end - passed(*stored)) + " records still wait for " + sink +
                  "; they are let go only with --accept-drop"};
   }
+  (*edit)->end_drop(*stored);
   const std::uint64_t count = (*edit)->let_go(*stored, end, "the sink was forgotten");
   std::erase_if((*edit)->state.sinks, [&](const SinkState& s) { return s.name == sink; });
   if (const auto error = (*edit)->commit()) return *error;
@@ -264,6 +294,7 @@ Result<std::string> reset_sink(const config::Config& config, const std::string& 
   if (!edit) return edit.error();
   SinkState* const stored = (*edit)->find(sink);
   if (stored == nullptr) return no_such_sink(stream, sink);
+  (*edit)->end_drop(*stored);
   DurableState& state = (*edit)->state;
   const Offset end = state.open ? (*edit)->recovered.end : state.closed_end;
   const Offset begin = state.open ? std::max((*edit)->recovered.watermark,
