@@ -232,8 +232,6 @@ void ProducerSession::refuse(const wire::Refusal& refusal) {
   end(refusal.text);
 }
 
-void ProducerSession::reject(RejectCode code, std::string text) { refuse({code, std::move(text)}); }
-
 void ProducerSession::finish(RejectCode code, std::string text) {
   finish_with_ = wire::Refusal{code, std::move(text)};
   if (parts_.next_part != 0) return;

@@ -60,7 +60,7 @@ class ProducerSession final : public Connection::Handler,
   // `epoch`: in which the producer goes on.
   void welcome(const recovery::action::Welcome& welcome, std::uint64_t epoch,
                std::uint64_t max_in_flight_bytes);
-  void reject(wire::RejectCode code, std::string text);
+  void reject(const wire::Refusal& refusal) { refuse(refusal); }
   // Ends it with `code` once the record in parts that it is sending is complete.
   void finish(wire::RejectCode code, std::string text);
   void acknowledge(Position safe, Position taken);

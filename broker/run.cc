@@ -88,6 +88,19 @@ BlockPtr Run::block(std::uint64_t skip, std::uint64_t count, Offset first, Posit
   return block;
 }
 
+std::optional<Position> Run::fork_in(const Window& window, Offset first, Offset last) const {
+  // One skip may stand for more records than anybody can count one by one.
+  if (views_.front().skip || window.empty()) return std::nullopt;
+  for (Offset next = std::max(first, window.first()); next <= last;) {
+    const Block* const block = window.find(next);
+    if (block == nullptr) return std::nullopt;
+    const Offset end = std::min(last, block->last());
+    if (auto fork = first_difference(next - first, end - next + 1, *block, next)) return fork;
+    next = end + 1;
+  }
+  return std::nullopt;
+}
+
 std::optional<Position> Run::first_difference(std::uint64_t index, std::uint64_t count,
                                               const Block& block, Offset offset) const {
   if (views_.front().skip || block.skip) return std::nullopt;  // nothing to compare

@@ -9,6 +9,7 @@
 #include "base/block.h"
 #include "base/position.h"
 #include "base/result.h"
+#include "broker/window.h"
 #include "recovery/event.h"
 #include "wire/batch.h"
 
@@ -39,6 +40,10 @@ class Run {
   // through the last of them.
   BlockPtr block(std::uint64_t skip, std::uint64_t count, Offset first, Position position,
                  std::uint64_t running_bytes, std::int64_t received_ms) const;
+  // The first record that differs from the one that `window` has under its offset. Of the records
+  // at the offsets [first, last], where `first` is that of the run's first; what is no longer in
+  // memory is taken on trust.
+  std::optional<Position> fork_in(const Window& window, Offset first, Offset last) const;
   // The first record of [index, index + count) whose CRC is not that of the same record in `block`,
   // which holds `offset` as the record `index` of this run. Ends where the block ends.
   std::optional<Position> first_difference(std::uint64_t index, std::uint64_t count,

@@ -200,19 +200,28 @@ void Stream::introduce(Introduction introduction) {
 
 void Stream::run_came(SessionId session, const Run& run) {
   INVARIANT(!stepping_);  // the run lives only until this returns
-  run_ = &run;
   probe_.received(run.count(), run.bytes());
-  handle(run.event(session));
-  run_ = nullptr;
-  if (const auto fork = std::exchange(fork_, std::nullopt)) {
+  // Before the machine sees any of it: nothing behind a fork may be taken.
+  if (const auto fork = fork_of(run)) {
     probe_.order_violation();
     log::error("producer sent other content under a position that is here already",
                {{"stream", name_}, {"position", *fork}});
     if (ProducerSession* const found = session_of(session)) {
-      found->reject(wire::RejectCode::fork,
-                    to_string(*fork) + " is here already, with other content");
+      found->reject({wire::RejectCode::fork,
+                     to_string(*fork) + " is here already, with other content", *fork});
     }
+    return;
   }
+  run_ = &run;
+  handle(run.event(session));
+  run_ = nullptr;
+}
+
+std::optional<Position> Stream::fork_of(const Run& run) const {
+  const auto first = machine_.epochs().offset_of(run.first());
+  if (!first || *first > machine_.head()) return std::nullopt;
+  const Offset last = std::min(*first + run.count() - 1, machine_.head());
+  return run.fork_in(window_, *first, last);
 }
 
 void Stream::session_ended(SessionId session, std::string_view why) {

@@ -134,6 +134,8 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   Slot& slot_of(SinkId id) { return *slots_[value_of(id)]; }
   Slot* find_slot(const std::string& sink);
   ProducerSession* session_of(SessionId id);
+  // The first record of the run whose position is here with other content.
+  std::optional<Position> fork_of(const Run& run) const;
   Position position_of(Offset offset) const { return machine_.epochs().position_of(offset); }
 
   // stream_start.cc
@@ -212,8 +214,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   std::optional<recovery::Instant> armed_;
   std::deque<recovery::Event> queue_;
   std::vector<recovery::Action> actions_;
-  const Run* run_ = nullptr;      // the batches at hand
-  std::optional<Position> fork_;  // found in them
+  const Run* run_ = nullptr;  // the batches at hand
   bool stepping_ = false;
   recovery::WallMs stepped_at_ = 0;
 

@@ -61,23 +61,7 @@ void Stream::on(action::Admit& a) {
   window_.push(run_->block(a.skip, a.count, a.first, a.position, a.running_bytes, stepped_at_));
 }
 
-void Stream::on(action::Duplicate& a) {
-  INVARIANT(run_ != nullptr);
-  probe_.duplicates_dropped(a.count);
-  // Compared where they are still in memory; what is only on disk is taken on trust.
-  const Offset last = a.first + a.count - 1;
-  for (Offset next = a.first; next <= last && !fork_;) {
-    const Block* const block = window_.find(next);
-    if (block == nullptr) {
-      ++next;
-      if (!window_.holds(last, last)) return;
-      continue;
-    }
-    const Offset end = std::min(last, block->last());
-    fork_ = run_->first_difference(next - a.first, end - next + 1, *block, next);
-    next = end + 1;
-  }
-}
+void Stream::on(action::Duplicate& a) { probe_.duplicates_dropped(a.count); }
 
 void Stream::on(action::Discard&) {}  // they come again after Resume
 
@@ -105,7 +89,7 @@ void Stream::on(action::Reject& a) {
   log::warning("producer refused", {{"stream", name_}, {"why", a.text}});
   if (a.code == recovery::RejectCode::gap) probe_.order_violation();
   if (ProducerSession* const session = session_of(a.session)) {
-    session->reject(reject_code(a.code), std::move(a.text));
+    session->reject({reject_code(a.code), std::move(a.text)});
   }
 }
 

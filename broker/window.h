@@ -17,6 +17,8 @@ namespace spillway::broker {
 class Window {
  public:
   void push(BlockPtr block);
+  bool empty() const { return blocks_.empty(); }
+  Offset first() const { return blocks_.front()->first; }  // requires !empty()
   // Lets go of all blocks that end at or before `through`.
   void evict(Offset through);
 

@@ -189,6 +189,46 @@ TEST(Run, FindsTheFirstRecordThatDiffersFromWhatIsHere) {
   EXPECT_EQ(other.first_difference(0, 2, *block, 2), (Position{100, 3}));
 }
 
+TEST(Run, FindsAForkInWhatOfItIsHereAlreadyWhateverComesBehind) {
+  Window window;
+  for (std::uint64_t first = 1; first <= 7; first += 3) {
+    const Batch batch(first, {"a", "b", "c"});
+    broker::Run run;
+    run.append(batch.view, batch.shapes, std::nullopt);
+    window.push(run.block(0, 3, first, {100, first}, 0, 0));
+  }
+  const Batch one(5, {"b", "c"});
+  const Batch two(7, {"a", "B", "c", "new", "more"});
+  broker::Run run;
+  run.append(one.view, one.shapes, std::nullopt);
+  run.append(two.view, two.shapes, std::nullopt);
+  EXPECT_EQ(run.fork_in(window, 5, 9), (Position{100, 8}));
+  EXPECT_EQ(run.fork_in(window, 5, 7), std::nullopt);
+  window.evict(9);
+  EXPECT_EQ(run.fork_in(window, 5, 9), std::nullopt);
+}
+
+TEST(Run, LooksForForksOnlyAmongTheRecordsThatAreInMemory) {
+  const Offset first = Offset{1} << 62;
+  const Batch held(first, {"a", "b", "c"});
+  broker::Run here;
+  here.append(held.view, held.shapes, std::nullopt);
+  Window window;
+  window.push(here.block(0, 3, first, {100, first}, 0, 0));
+  wire::BatchView all;
+  all.epoch = 100;
+  all.first_sequence = 1;
+  all.count = first + 2;
+  all.skip = LossReason::limit;
+  broker::Run skip;
+  skip.append(all, {}, std::nullopt);
+  EXPECT_EQ(skip.fork_in(window, 1, first + 2), std::nullopt);
+  const Batch forked(first + 1, {"B"});
+  broker::Run other;
+  other.append(forked.view, forked.shapes, std::nullopt);
+  EXPECT_EQ(other.fork_in(window, first + 1, first + 1), (Position{100, first + 1}));
+}
+
 TEST(Window, GivesRunsOfRecordsAndForgetsWholeBlocks) {
   Window window;
   for (std::uint64_t first = 1; first <= 7; first += 3) {

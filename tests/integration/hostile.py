@@ -116,6 +116,32 @@ def broken_clients_are_refused_each_by_itself(run):
     expect(len(rejects) >= 8, f"they were not counted: {rejects}")
 
 
+def nothing_behind_a_fork_is_taken(run):
+    broker = run.broker("broker",
+                        stream(file_sink("f", run.folder / "bad"), name="bad")).start()
+    # Both in one piece, so that what is forked is still in memory; the small ones are joined.
+    shapes = {"one batch": [(5, 11)], "several batches": [(n, n + 1) for n in range(5, 11)],
+              "a batch that holds no new one": [(5, 8), (8, 11)]}
+    epoch, base = None, 0
+    for name, others in shapes.items():
+        client = Client(broker)
+        epoch = client.welcomed()[4]
+
+        def batch(first, end, text):
+            return example.batch(epoch, base + first, [
+                example.record(epoch, base + n, b"%d %s" % (base + n, text))
+                for n in range(first, end)])
+        client.send(batch(1, 8, b"good") + b"".join(batch(*other, b"other") for other in others))
+        code = client.rejected()
+        expect(code == FORK, f"{name}: Reject {code}")
+        base += 7
+        held = broker.stream("bad")["held"]
+        expect(held == f"{epoch}/{base}", f"{name}: taken through {held}")
+        broker.wait_drained("f", "bad")
+    good = b"".join(b"%d good\n" % n for n in range(1, base + 1))
+    expect((run.folder / "bad").read_bytes() == good, "others were delivered")
+
+
 def half_a_hello_and_many_idle_connections_keep_nobody_out(run):
     published = run.records("records", 10_000)
     broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"))).start()
