@@ -28,6 +28,10 @@ std::optional<Position> parse_position(std::string_view text);
 // leave it: the epoch table (recovery/epochs.h) maps them to positions at the edges.
 using Offset = std::uint64_t;
 
+// No sequence that is sent or taken is beyond this, no offset of a record, and no epoch that
+// another program names: the sum of any two of them fits an Offset.
+inline constexpr std::uint64_t kMaxOffset = (std::uint64_t{1} << 63) - 1;
+
 // Indexes into the configuration of one process: never stored, never sent.
 enum class StreamId : std::uint32_t {};
 enum class SinkId : std::uint32_t {};
@@ -38,8 +42,6 @@ enum class SessionId : std::uint64_t {};
 
 template <class Id>
   requires std::is_enum_v<Id>
-constexpr auto value_of(Id id) {
-  return static_cast<std::underlying_type_t<Id>>(id);
-}
+constexpr auto value_of(Id id) { return static_cast<std::underlying_type_t<Id>>(id); }
 
 }  // namespace spillway

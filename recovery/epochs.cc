@@ -1,6 +1,7 @@
 #include "recovery/epochs.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/invariant.h"
 
@@ -29,7 +30,8 @@ Position EpochTable::place_of(Offset head) const {
 std::optional<Offset> EpochTable::offset_of(Position position) const {
   const auto epoch = std::ranges::find(epochs_, position.epoch, &Epoch::number);
   if (epoch == epochs_.end()) return std::nullopt;
-  const Offset offset = epoch->base + position.sequence;
+  constexpr Offset kMost = std::numeric_limits<Offset>::max();
+  const Offset offset = epoch->base + std::min(position.sequence, kMost - epoch->base);
   const auto next = epoch + 1;
   return next == epochs_.end() ? offset : std::min(offset, next->base);
 }

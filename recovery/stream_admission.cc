@@ -13,6 +13,12 @@ void StreamMachine::on(const event::BatchCame& e) {
     out_->push_back(action::Discard{e.session, e.count});
     return;
   }
+  if (!has_room(e)) {
+    return reject(e.session, RejectCode::malformed, false,
+                  "records through " +
+                      to_string(Position{e.first.epoch, e.first.sequence + e.count - 1}) +
+                      " would be more than a stream can have, " + std::to_string(kMaxOffset));
+  }
   if (!check_epoch(e)) return;
   const Offset first = table_.current_base() + e.first.sequence;
   const Offset last = first + e.count - 1;
@@ -52,6 +58,16 @@ void StreamMachine::discard_behind(const event::BatchCame& batch) {
   if (!discarding_) resume_owed_ = true;
   discarding_ = true;
   out_->push_back(action::Discard{batch.session, batch.count});
+}
+
+// Of an older epoch nothing is taken; one that begins here begins after the head.
+bool StreamMachine::has_room(const event::BatchCame& batch) const {
+  const std::uint64_t epoch = batch.first.epoch;
+  if (epoch < table_.current()) return true;
+  const bool begins = epoch > table_.current();
+  if (begins && epoch > kMaxOffset) return false;
+  const Offset base = begins ? head_ : table_.current_base();
+  return base <= kMaxOffset && batch.first.sequence + batch.count - 1 <= kMaxOffset - base;
 }
 
 // A relay names its own epochs: the first batch of one says what came before it (D6).

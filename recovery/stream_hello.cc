@@ -60,6 +60,13 @@ void StreamMachine::prepare_hello() {
   PendingHello& pending = *hello_;
   const event::HelloCame& hello = pending.hello;
   const bool first = !known_;
+  if (!has_room(hello)) {
+    reject(hello.session, RejectCode::malformed, false,
+           "a position or an epoch that no stream can have: they end at " +
+               std::to_string(kMaxOffset));
+    hello_.reset();
+    return;
+  }
   for (const auto& named : {hello.acknowledged, hello.oldest}) {
     if (named) want_.epoch_newest = std::max(want_.epoch_newest, named->epoch);
   }
@@ -96,6 +103,26 @@ void StreamMachine::prepare_hello() {
   pending.prepared = true;
   pending.change = changes_;
   if (may_welcome()) welcome();
+}
+
+// Whether the offsets that these positions lead to are ones that a stream can have, whatever of it
+// becomes the head, or the beginning of an epoch.
+bool StreamMachine::has_room(const event::HelloCame& hello) const {
+  Offset top = std::max({head_, want_.closed_end, want_.checkpoint.at, table_.current_base()});
+  if (hello.own_epoch > kMaxOffset && !table_.knows(hello.own_epoch)) return false;
+  for (const auto& named : {hello.acknowledged, hello.oldest}) {
+    if (!named) continue;
+    if (const auto offset = table_.offset_of(*named)) {
+      if (*offset > kMaxOffset) return false;
+      top = std::max(top, *offset);
+      continue;
+    }
+    if (named->epoch > kMaxOffset || top > kMaxOffset || named->sequence > kMaxOffset - top) {
+      return false;
+    }
+    top += named->sequence;
+  }
+  return true;
 }
 
 // The offset of what the producer saw acknowledged. An epoch that this store does not know, and

@@ -221,6 +221,7 @@ class StreamMachine {
   std::optional<Offset> adopt_acknowledged(const event::HelloCame& hello, bool& adopted);
   void resolve_head(const event::HelloCame& hello, std::optional<Offset> acknowledged);
   void resolve_cursors(Offset held);
+  bool has_room(const event::HelloCame& hello) const;
   bool wants_new_epoch(const event::HelloCame& hello, bool adopted) const;
   void open_epoch(std::uint64_t number);
   void begin_epoch(std::uint64_t number, Offset base);
@@ -236,6 +237,7 @@ class StreamMachine {
   void on(const event::BatchCame&);
   void discard_behind(const event::BatchCame& batch);
   bool check_epoch(const event::BatchCame& batch);
+  bool has_room(const event::BatchCame& batch) const;
   std::uint64_t admissible(const event::BatchCame& batch, std::uint64_t skip);
   void admit(const event::BatchCame& batch, std::uint64_t skip, std::uint64_t count);
   void take(BlockInfo block, std::uint64_t count);

@@ -83,8 +83,7 @@ Result<BatchView> parse_batch(Bytes rest) {
   if (!take_number(kCountTag, rest, batch.count) || batch.count == 0) {
     return Error{"a batch without count after first_sequence"};
   }
-  if (batch.count - 1 > std::numeric_limits<std::int64_t>::max() - batch.first_sequence ||
-      batch.first_sequence > std::numeric_limits<std::int64_t>::max()) {
+  if (batch.first_sequence > kMaxOffset || batch.count - 1 > kMaxOffset - batch.first_sequence) {
     return Error{"a batch whose sequences do not fit 63 bits"};
   }
   Bytes message;

@@ -229,6 +229,10 @@ void SpillwayConnection::on_welcome(const v1::Welcome& welcome) {
   }
   const Position held = wire::from_proto(welcome.held());
   const Position safe = wire::from_proto(welcome.safe());
+  if (std::max({held.epoch, held.sequence, safe.epoch, safe.sequence}) > kMaxOffset) {
+    lose(LossCause::protocol, "Welcome with a position that no stream can have");
+    return;
+  }
   if (safe > held) {
     lose(LossCause::protocol, "Welcome says that " + to_string(safe) + " is safe, and only " +
                                   to_string(held) + " is held");

@@ -142,6 +142,71 @@ def nothing_behind_a_fork_is_taken(run):
     expect((run.folder / "bad").read_bytes() == good, "others were delivered")
 
 
+def numbers_without_measure_neither_end_nor_hold_up_the_broker(run):
+    run.expects_losses = True
+    published = run.records("records", 2_000)
+    names = ("full", "long", "gap")
+    broker = run.broker("broker",
+                        stream(file_sink("f", run.folder / "good"), name="good") + "".join(
+                            stream(file_sink("f", run.folder / name), name=name,
+                                   more='on_gap = "record"') for name in names)).start()
+    most, middle = (1 << 63) - 1, 1 << 62
+
+    def skip(epoch, first, through):
+        return example.frame(3, example.field(1, epoch) + example.field(2, first) +
+                             example.field(3, through - first + 1) +
+                             example.field(5, example.field(1, through) + example.field(2, 10)))
+
+    def records(epoch, first, count=1):
+        return example.batch(epoch, first, [example.record(epoch, n, b"%d" % n)
+                                            for n in range(first, first + count)])
+
+    def hello(name, *more):
+        return example.frame(1, example.field(1, 1) + example.field(2, 1) +
+                             example.field(4, name) + b"".join(more))
+
+    def at(number, epoch, sequence):
+        return example.field(number, example.field(1, epoch) + example.field(2, sequence))
+
+    def expect_refused(client, what):
+        code = client.rejected()
+        expect(code == MALFORMED, f"{what}: Reject {code}")
+    # As many as there are, and then a new epoch.
+    client = Client(broker)
+    client.send(skip(client.welcomed("full")[4], 1, most))
+    broker.wait_sink("is past it", "f", lambda s: s["acked"].endswith(f"/{most}"), "full")
+    client.connection.socket.close()
+    client = Client(broker).send(hello("full", example.field(10, 1)))
+    _, welcome = client.connection.receive()
+    expect_refused(client.send(records(welcome[4], 1, 3)), "more records than there are")
+    # A repeated range of which only the last record is still in memory.
+    client = Client(broker)
+    epoch = client.welcomed("long")[4]
+    client.send(skip(epoch, 1, middle))
+    broker.wait_sink("is past it", "f", lambda s: s["acked"] == f"{epoch}/{middle}", "long")
+    client.send(records(epoch, middle + 1) + skip(epoch, 1, middle + 1) +
+                records(epoch, middle + 2))
+    broker.wait_sink("goes on", "f", lambda s: s["acked"] == f"{epoch}/{middle + 2}", "long")
+    # What a Hello says.
+    epoch = Client(broker).welcomed("gap")[4]
+    for position in ((epoch, most + 1), (epoch, (1 << 64) - 1), (epoch + 9, most + 1),
+                     ((1 << 64) - 1, 1)):
+        for field in (7, 8):  # acknowledged, oldest
+            expect_refused(Client(broker).send(hello("gap", at(field, *position))),
+                           f"{field}: {position}")
+    expect_refused(Client(broker).send(hello("gap", example.field(11, (1 << 64) - 1))), "epoch")
+    run.publish(broker.address, published, stream="gap").result()
+    broker.wait_drained("f", "gap")
+    broker.kill().start()  # it can be started with what it took
+    client = Client(broker)
+    epoch = client.welcomed("full")[4]
+    expect_refused(client.send(records(epoch, 1)), "more records after a start")
+    run.publish(broker.address, published, stream="good").result()
+    broker.wait_drained("f", "good")
+    for name in ("good", "gap"):
+        same(run.folder / name, published)
+
+
 def half_a_hello_and_many_idle_connections_keep_nobody_out(run):
     published = run.records("records", 10_000)
     broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"))).start()
