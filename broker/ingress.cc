@@ -1,29 +1,26 @@
 #include "broker/ingress.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstring>
+#include <filesystem>
 #include <set>
 #include <utility>
 
+#include "broker/admin/listener.h"
 #include "broker/log/log.h"
 
 namespace spillway::broker {
 
 namespace asio = boost::asio;
-using asio::generic::stream_protocol;
 using boost::system::error_code;
 using wire::RejectCode;
 
 namespace {
-
-using Acceptor = asio::basic_socket_acceptor<stream_protocol>;
 
 std::atomic<std::uint64_t> next_session{1};
 
@@ -39,15 +36,6 @@ std::string describe(const Connection::Socket& socket) {
   const auto host = endpoint.address().to_string();
   const std::string shown = endpoint.address().is_v6() ? "[" + host + "]" : host;
   return shown + ":" + std::to_string(endpoint.port());
-}
-
-// Whether somebody listens on a Unix socket's path.
-bool answers(const std::string& path) {
-  asio::io_context io;
-  asio::local::stream_protocol::socket probe(io);
-  error_code error;
-  probe.connect(asio::local::stream_protocol::endpoint(path), error);
-  return !error;
 }
 
 }  // namespace
@@ -165,8 +153,12 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
         open_(std::make_shared<std::atomic<std::size_t>>(0)) {}
 
   Result<config::Address> listen(const config::Ingress& ingress) {
-    return ingress.listen.kind == config::Address::Kind::unix_socket ? listen_unix(ingress)
-                                                                     : listen_tcp(ingress.listen);
+    auto opened = open_listener(shared_->io, ingress.listen,
+                                static_cast<std::filesystem::perms>(ingress.mode));
+    if (!opened) return opened.error();
+    acceptor_ = std::move(*opened);
+    path_ = ingress.listen.path;
+    return bound_address(acceptor_, ingress.listen);
   }
 
   void accept() {
@@ -187,62 +179,6 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
   }
 
  private:
-  Result<config::Address> listen_tcp(const config::Address& address) {
-    error_code error;
-    asio::ip::tcp::resolver resolver(shared_->io);
-    const auto found = resolver.resolve(address.host, std::to_string(address.port), error);
-    if (error || found.empty()) {
-      return Error{to_string(address) + " cannot be resolved: " + error.message()};
-    }
-    const asio::ip::tcp::endpoint endpoint = found.begin()->endpoint();
-    if (auto failed =
-            bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint))) {
-      return Error{to_string(address) + ": " + *failed};
-    }
-    config::Address bound = address;
-    asio::ip::tcp::endpoint local;
-    const auto generic = acceptor_.local_endpoint(error);
-    std::memcpy(local.data(), generic.data(), generic.size());
-    local.resize(generic.size());
-    bound.port = local.port();
-    return bound;
-  }
-
-  Result<config::Address> listen_unix(const config::Ingress& ingress) {
-    const std::string& path = ingress.listen.path;
-    struct stat status {};
-    if (::lstat(path.c_str(), &status) == 0) {
-      if (!S_ISSOCK(status.st_mode)) return Error{path + " exists and is not a socket"};
-      if (answers(path)) return Error{path + ": another process listens there"};
-      ::unlink(path.c_str());
-    }
-    const asio::local::stream_protocol::endpoint endpoint(path);
-    // Nobody may connect before the permissions are what was configured.
-    const mode_t mask = ::umask(0177);
-    const auto failed =
-        bind(stream_protocol(endpoint.protocol()), stream_protocol::endpoint(endpoint));
-    ::umask(mask);
-    if (failed) return Error{path + ": " + *failed};
-    path_ = path;
-    if (::chmod(path.c_str(), static_cast<mode_t>(ingress.mode)) != 0) {
-      return Error{path + ": its permissions cannot be set"};
-    }
-    return ingress.listen;
-  }
-
-  // What went wrong, in words.
-  std::optional<std::string> bind(stream_protocol protocol,
-                                  const stream_protocol::endpoint& endpoint) {
-    error_code error;
-    acceptor_.open(protocol, error);
-    if (!error && protocol.family() != AF_UNIX) {
-      acceptor_.set_option(asio::socket_base::reuse_address(true), error);
-    }
-    if (!error) acceptor_.bind(endpoint, error);
-    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-    return error ? std::optional(error.message()) : std::nullopt;
-  }
-
   void take(Connection::Socket socket) {
     error_code ignored;
     if (path_.empty()) socket.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -283,7 +219,7 @@ class Ingress::Listener : public std::enable_shared_from_this<Listener> {
   }
 
   const std::shared_ptr<Shared> shared_;
-  Acceptor acceptor_;
+  StreamAcceptor acceptor_;
   asio::steady_timer pause_;
   std::string path_;
   const std::shared_ptr<std::atomic<std::size_t>> open_;

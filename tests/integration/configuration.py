@@ -1,9 +1,10 @@
 """A configuration that is wrong: `validate` and `run` say everything that is, with exit code 2."""
+import socket
 import subprocess
 from pathlib import Path
 
 import harness
-from harness import BIN, USAGE, expect, file_sink, stream
+from harness import BIN, OK, USAGE, expect, file_sink, stream
 from verify import same
 
 GOOD = """data_dir = "data"
@@ -121,6 +122,27 @@ def a_socket_has_the_mode_that_is_configured(run):
     modes = {name: oct(path.stat().st_mode & 0o777) for name, path in sockets.items()}
     expect(modes == {"admin": "0o600", "in": "0o622"}, modes)
     run.cli("status", "--config", config)
+
+
+def only_a_socket_that_nobody_listens_on_is_replaced(run):
+    broker = run.broker("broker", stream(file_sink("f", run.folder / "kept")))
+    path = broker.unix.removeprefix("unix://")
+    published = run.records("records", 10)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        broker.launch()
+        expect(broker.process.wait() != OK, "it started")
+        expect("in use" in broker.log(), broker.log())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"still here", path)
+        expect(other.recv(100) == b"still here", "it was taken over")
+    Path(path).unlink()
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(path)
+    broker.start()
+    run.publish(broker.unix, published).result()
+    broker.wait_drained("f")
+    same(run.folder / "kept", published)
 
 
 def wrong_usage_ends_with_2_and_a_broker_that_is_not_there_with_1(run):
