@@ -170,6 +170,7 @@ void Stream::sink_rejected(Slot& slot, Attempt attempt, Offset first, Offset las
 ConnectHint Stream::hint_for(const Slot& slot, Attempt attempt) const {
   ConnectHint hint;
   hint.attempt = attempt;
+  hint.max_record_bytes = config_.max_record_bytes;
   const recovery::EpochTable& epochs = machine_.epochs();
   if (epochs.empty()) return hint;
   hint.epoch = epochs.current();

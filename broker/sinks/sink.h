@@ -56,6 +56,7 @@ struct ConnectHint {
   std::optional<Position> acknowledged;  // the sink's cursor, as far as it is durable
   std::optional<Position> oldest;        // the first that can be sent again
   std::uint64_t epoch = 0;               // the stream's current one; 0: it has none yet
+  std::uint64_t max_record_bytes = 0;    // of the stream, all parts of a record together
 };
 
 class Sink {

@@ -240,6 +240,14 @@ void SpillwayConnection::on_welcome(const v1::Welcome& welcome) {
   }
   memory_->generation = welcome.generation();
   memory_->name_newest_epoch = false;
+  if (welcome.max_record_bytes() < hint_.max_record_bytes) {
+    // It would find out in the middle of a record in parts, when it has the first of them.
+    lose(LossCause::refused,
+         "the receiver takes records of " + std::to_string(welcome.max_record_bytes()) +
+             " bytes, and this stream's may have " + std::to_string(hint_.max_record_bytes) +
+             ": raise max_record_bytes there, or lower it here");
+    return;
+  }
   start_pings(milliseconds(welcome.ping_interval_ms()));
   if (welcome.halt_size() > 0) {
     halt(text_of_causes(welcome.halt()));

@@ -451,16 +451,32 @@ TEST_F(SpillwaySinkTest, WhatMakesNoSenseIsAProtocolError) {
 }
 
 TEST_F(SpillwaySinkTest, AWelcomeThatIsNotOneIsAProtocolError) {
-  std::vector<v1::Frame> wrong(3, welcome());
+  std::vector<v1::Frame> wrong(4, welcome());
   wrong[0].mutable_welcome()->set_version(2);
   wrong[1].mutable_welcome()->set_max_frame_bytes(kFrameBytes - 1);
   *wrong[2].mutable_welcome()->mutable_safe() = wire::to_proto({kEpoch, 1});
+  *wrong[3].mutable_welcome()->mutable_held() = wire::to_proto({kMaxOffset + 1, 1});
   std::uint64_t attempt = 0;
   for (const v1::Frame& frame : wrong) {
     greet(hint(++attempt));
     say(frame);
     ASSERT_TRUE(await_event("lost " + std::to_string(attempt) + " protocol"));
   }
+}
+
+TEST_F(SpillwaySinkTest, AReceiverOfSmallerRecordsIsRefusedBeforeItGetsAPartOfALargerOne) {
+  ConnectHint larger = hint(1);
+  larger.max_record_bytes = kFrameBytes + 1;
+  greet(larger);
+  say(welcome());
+  ASSERT_TRUE(await_event("lost 1 refused"));
+  EXPECT_NE(events.log.back().find(std::to_string(kFrameBytes + 1)), std::string::npos);
+  EXPECT_NE(events.log.back().find(std::to_string(kFrameBytes) + " "), std::string::npos);
+  ConnectHint equal = hint(2);
+  equal.max_record_bytes = kFrameBytes;
+  greet(equal);
+  say(welcome());
+  ASSERT_TRUE(await_event("connected 2"));
 }
 
 TEST_F(SpillwaySinkTest, CloseEndsTheConnectionWithoutAnEvent) {
