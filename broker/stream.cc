@@ -142,8 +142,7 @@ void Stream::begin(recovery::event::Started started, std::function<void()> done)
 void Stream::stop(std::function<void()> done) {
   if (!started_) return done();
   stopped_ = std::move(done);
-  if (!journal_writable_) return finish_stop();  // there is no last word to wait for
-  handle(recovery::event::StopAsked{});
+  handle(recovery::event::StopAsked{journal_writable_});
 }
 
 void Stream::finish_stop() {

@@ -49,8 +49,11 @@ struct Started {
   Offset high_water = 0;  // the last record that was ever durable, by a mark of the journal's own
   std::string damage;     // what does not add up in the journal; empty: nothing
 };
-struct Ticked {};     // a deadline() has passed
-struct StopAsked {};  // spill what is not safe, write a last checkpoint, then say StopDone
+struct Ticked {};  // a deadline() has passed
+// Spill what is not safe, write a last checkpoint, then say StopDone.
+struct StopAsked {
+  bool writable = true;  // false: the journal takes nothing, so it is done at once
+};
 
 // --- producers --------------------------------------------------------------------------------
 enum class EpochWish { none, assign, own };

@@ -134,12 +134,15 @@ void StreamMachine::on(const event::Ticked&) {
   for (auto& sink : sinks_) deliver(*sink, delivery::Ticked{});
 }
 
-void StreamMachine::on(const event::StopAsked&) {
+void StreamMachine::on(const event::StopAsked& e) {
   if (stopping_) return;
   stopping_ = true;
   for (auto& sink : sinks_) deliver(*sink, delivery::Stopped{});
   if (hello_) reject(hello_->hello.session, RejectCode::shutting_down, true, "the broker stops");
   hello_.reset();
+  if (e.writable) return;
+  stop_done_ = true;
+  out_->push_back(action::StopDone{});
 }
 
 void StreamMachine::on(const event::DiskHasRoom&) {

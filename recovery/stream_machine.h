@@ -176,7 +176,7 @@ class StreamMachine {
   // stream_machine.cc: life and custody; stream_writes.cc: writes
   void on(const event::Started&);
   void on(const event::Ticked&);
-  void on(const event::StopAsked&);
+  void on(const event::StopAsked& e);
   void on(const event::Written&);
   void on(const event::DiskHasRoom&);
   void settle();

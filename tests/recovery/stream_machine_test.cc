@@ -534,6 +534,24 @@ TEST_F(Stream, StopsOnlyWhenWhatIsInMemoryIsSafe) {
   EXPECT_TRUE(last<action::StopDone>());
 }
 
+TEST_F(Stream, StopsAtOnceAndForGoodWhereTheJournalTakesNothing) {
+  start(policy());
+  hello();
+  connect();
+  publish(10);
+  lose();
+  const auto back_off = machine->delivery(kSink).deadline();
+  ASSERT_TRUE(back_off);
+  auto_write = false;
+  forget();
+  step(event::StopAsked{false});
+  EXPECT_TRUE(last<action::StopDone>());
+  EXPECT_FALSE(machine->deadline());
+  pass(std::chrono::duration_cast<Millis>(*back_off - now.steady) + Millis(1));
+  EXPECT_FALSE(last<action::Connect>());
+  EXPECT_FALSE(last<action::Write>());
+}
+
 TEST_F(Stream, ParksASinkThatIsBehindWhatItHadAcknowledged) {
   start(policy());
   hello();
