@@ -174,12 +174,14 @@ ConnectHint Stream::hint_for(const Slot& slot, Attempt attempt) const {
   const recovery::EpochTable& epochs = machine_.epochs();
   if (epochs.empty()) return hint;
   hint.epoch = epochs.current();
-  const Offset cursor = machine_.durable().sinks[value_of(slot.id)].cursor;
-  if (cursor > 0) hint.acknowledged = position_of(cursor);
+  Offset acknowledged = machine_.durable().sinks[value_of(slot.id)].cursor;
   if (machine_.known()) {
+    const Offset acked = machine_.delivery(slot.id).acked();
+    acknowledged = std::max(acknowledged, std::min(acked, machine_.head()));
     hint.next = position_of(machine_.delivery(slot.id).acked() + 1);
     hint.oldest = position_of(machine_.oldest_available());
   }
+  if (acknowledged > 0) hint.acknowledged = position_of(acknowledged);
   return hint;
 }
 

@@ -53,7 +53,7 @@ class SinkEvents {
 struct ConnectHint {
   Attempt attempt{};
   std::optional<Position> next;          // of the record that will be sent first
-  std::optional<Position> acknowledged;  // the sink's cursor, as far as it is durable
+  std::optional<Position> acknowledged;  // the highest that it was seen to acknowledge
   std::optional<Position> oldest;        // the first that can be sent again
   std::uint64_t epoch = 0;               // the stream's current one; 0: it has none yet
   std::uint64_t max_record_bytes = 0;    // of the stream, all parts of a record together

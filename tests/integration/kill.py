@@ -100,6 +100,31 @@ def a_chain_of_two_brokers_of_which_each_is_killed_delivers_once(run):
     expect(edge.stream()["held"].endswith(f"/{total}"), "the epoch changed")
 
 
+def a_receiver_that_is_killed_after_a_burst_goes_on_where_its_relay_saw_it(run):
+    kept = run.folder / "kept"
+    more = 'checkpoint_interval = "1h"'  # what was acknowledged is only in memory, at both
+    hub = run.broker("hub", stream(file_sink("f", kept), more=more)).start()
+    edge = run.broker("edge", stream(relay_sink("hub", hub.unix), more=more)).start()
+    total = 0
+    for burst in (1_000, 1_000):
+        records = run.records(f"records-{total}", burst, first=total + 1)
+        run.publish(edge.address, records).result()
+        total += burst
+        edge.wait_drained("hub")
+        hub.wait_drained("f")
+        hub.kill()
+        hub.start()
+        edge.wait_state("hub", "live")
+        hub.wait_stream("has its producer", lambda s: s["producer"]["connected"])
+        for broker in (hub, edge):
+            expect(not broker.stream()["halt"]["active"], f"{broker.name} is halted")
+        expect(sequence(hub.stream()["held"]) == total, hub.stream()["held"])
+    run.publish(edge.address, run.records("more", 1_000, first=total + 1)).result()
+    edge.wait_drained("hub")
+    hub.wait_drained("f")
+    same(kept, run.records("all", total + 1_000))
+
+
 def a_producer_that_keeps_its_memory_loses_nothing_when_the_broker_dies_under_it(run):
     """Without --resume the client sends what it did not see acknowledged again, under any acks."""
     total = 40_000
