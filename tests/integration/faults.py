@@ -78,7 +78,8 @@ def welcome(*then):
             size, = struct.unpack("<I", connection.recv(4, socket.MSG_WAITALL))
             return connection.recv(size, socket.MSG_WAITALL)
         one()
-        limits = example.field(9, 4 << 20) + example.field(10, 1 << 20) + example.field(11, 4 << 20)
+        limits = (example.field(9, 4 << 20) + example.field(10, 64 << 20) +
+                  example.field(11, 4 << 20))
         connection.sendall(example.frame(2, example.field(1, 1) + example.field(3, 1) +
                                          example.field(4, 1) + limits + example.field(12, 1_000)))
         frame = example.fields(one())
