@@ -26,7 +26,6 @@ using boost::system::error_code;
 namespace {
 
 constexpr std::chrono::seconds kSampleInterval{1};
-constexpr double kForecastSeconds = 60;
 
 // Tells configurations apart in the metrics.
 std::string hash_of(const std::filesystem::path& file) {
@@ -61,7 +60,8 @@ Broker::Broker(config::Config config, bool accept_drop)
       metrics_(identity_of(config_)),
       journal_probe_(metrics_),
       ingress_probe_(metrics_),
-      disk_forecast_(kForecastSeconds),
+      disk_forecast_(metrics::kForecastSeconds),
+      free_forecast_(metrics::kForecastSeconds),
       signals_(control_),
       sample_timer_(control_),
       stop_timer_(control_) {}
@@ -330,6 +330,14 @@ void Broker::sample() {
   });
 }
 
+double Broker::limit_left(const journal::Stats& stats) const {
+  const auto reserve = static_cast<double>(config_.journal.min_free_disk);
+  double left = std::min(disk_forecast_.seconds_below(static_cast<double>(stats.max_disk_bytes)),
+                         free_forecast_.seconds_below(-reserve));
+  for (const auto& stream : streams_) left = std::min(left, stream->limit_left());
+  return left;
+}
+
 void Broker::sample_journal() {
   const journal::Stats stats = journal_->stats();
   const auto uptime = std::chrono::steady_clock::now() - started_at_;
@@ -340,8 +348,9 @@ void Broker::sample_journal() {
   sample.disk_limit_bytes = stats.max_disk_bytes;
   sample.free_bytes = stats.free_bytes;
   sample.orphaned_bytes = stats.kept_bytes;
-  sample.exhaustion_seconds =
-      disk_forecast_.seconds_until(static_cast<double>(stats.max_disk_bytes));
+  free_forecast_.observe(std::chrono::duration<double>(uptime).count(),
+                         -static_cast<double>(stats.free_bytes));
+  sample.exhaustion_seconds = limit_left(stats);
   sample.failing = stats.failing;
   sample.appends = stats.appends;
   sample.append_bytes = stats.append_bytes;

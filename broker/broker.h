@@ -78,6 +78,8 @@ class Broker {
   void introduce(Introduction introduction);
   void sample();
   void sample_journal();
+  // Seconds until the first limit acts at present growth.
+  double limit_left(const journal::Stats& stats) const;
   std::shared_ptr<Stream> find_stream(const std::string& name) const;
 
   // routes.cc
@@ -97,6 +99,7 @@ class Broker {
   metrics::JournalProbe journal_probe_;
   metrics::IngressProbe ingress_probe_;
   metrics::Forecast disk_forecast_;
+  metrics::Forecast free_forecast_;  // of the free bytes, negative: so that they rise to a limit
 
   Io control_{1};
   std::vector<std::unique_ptr<Reactor>> reactors_;

@@ -89,8 +89,7 @@ void Broker::serve_status(const Responder& respond) {
            report->journal.min_free_disk = config_.journal.min_free_disk;
            report->journal.failing = stats.failing;
            report->journal.last_error = stats.last_error;
-           const double left =
-               disk_forecast_.seconds_until(static_cast<double>(stats.max_disk_bytes));
+           const double left = limit_left(stats);
            if (left < metrics::kNever) report->journal.exhaustion_seconds = left;
            respond({200, json::serialize(to_json(*report)) + "\n"});
          });

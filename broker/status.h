@@ -122,7 +122,8 @@ struct StatusReport {
     std::uint64_t min_free_disk = 0;
     bool failing = false;
     std::string last_error;
-    std::optional<double> exhaustion_seconds;  // until the bound, at the rate of the last minute
+    // Until the first limit acts, at the growth of the last minute.
+    std::optional<double> exhaustion_seconds;
   } journal;
 };
 

@@ -10,6 +10,7 @@
 // answers to it.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
@@ -26,6 +27,7 @@
 #include "broker/status.h"
 #include "broker/window.h"
 #include "journal/journal.h"
+#include "metrics/forecast.h"
 #include "metrics/probes.h"
 #include "recovery/stream_machine.h"
 
@@ -70,6 +72,9 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
 
   bool halted() const { return machine_.halted(); }
   StreamStatus status() const;
+  // Seconds until a sink's max_bytes or max_records acts, at the growth of the last minute: 0 while
+  // the stream is halted, infinity without growth. As of the last sample(); from any thread.
+  double limit_left() const { return limit_left_; }
   void sample();  // sets the gauges, forgets dead letters that are durable
 
  private:
@@ -117,6 +122,8 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
     std::optional<std::int64_t> outage_since;  // told to the metrics
     std::optional<recovery::Instant> replaying_since;
     Offset replay_from = 0;
+    metrics::Forecast backlog_bytes{metrics::kForecastSeconds};
+    metrics::Forecast backlog_records{metrics::kForecastSeconds};
   };
 
   // SessionOwner
@@ -189,6 +196,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   // stream_status.cc
   SinkStatus sink_status(const Slot& slot, const recovery::Now& at) const;
   void sample_sink(Slot& slot, const recovery::Now& at);
+  double forecast(Slot& slot, const recovery::Now& at) const;
   void note_outage(Slot& slot, const recovery::Now& at);
   void note_safe();
   void note_causes();
@@ -225,6 +233,7 @@ class Stream final : public SessionOwner, public std::enable_shared_from_this<St
   bool blocked_noted_ = false;
   std::function<void()> stopped_;
   bool started_ = false;
+  std::atomic<double> limit_left_ = metrics::kNever;
 };
 
 HaltStatus halt_status(const std::vector<recovery::HaltCause>& causes);

@@ -178,7 +178,33 @@ void Stream::sample() {
     }
   }
   probe_.sampled(sample);
-  for (const auto& slot : slots_) sample_sink(*slot, at);
+  double left = machine_.halted() ? 0 : metrics::kNever;
+  for (const auto& slot : slots_) {
+    sample_sink(*slot, at);
+    left = std::min(left, forecast(*slot, at));
+  }
+  limit_left_ = left;
+}
+
+// What waits for a live sink is bounded by the window, and counts for no limit.
+double Stream::forecast(Slot& slot, const recovery::Now& at) const {
+  const auto backlog = machine_.backlog(slot.id);
+  if (machine_.delivery(slot.id).state() == recovery::State::live || backlog.records == 0) {
+    slot.backlog_bytes.reset();
+    slot.backlog_records.reset();
+    return metrics::kNever;
+  }
+  const double now_seconds = seconds(at.steady.time_since_epoch());
+  slot.backlog_bytes.observe(now_seconds, static_cast<double>(backlog.bytes));
+  slot.backlog_records.observe(now_seconds, static_cast<double>(backlog.records));
+  double left = metrics::kNever;
+  if (const auto limit = slot.config.max_bytes; limit && *limit != 0) {
+    left = std::min(left, slot.backlog_bytes.seconds_below(static_cast<double>(*limit)));
+  }
+  if (const auto limit = slot.config.max_records) {
+    left = std::min(left, slot.backlog_records.seconds_below(static_cast<double>(*limit)));
+  }
+  return left;
 }
 
 void Stream::sample_sink(Slot& slot, const recovery::Now& at) {

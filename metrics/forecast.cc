@@ -28,4 +28,8 @@ double Forecast::seconds_until(double limit) const {
   return distance / rate;
 }
 
+double Forecast::seconds_below(double limit) const {
+  return observed_ > 0 && level_ >= limit ? 0 : seconds_until(limit);
+}
+
 }  // namespace spillway::metrics

@@ -3,6 +3,8 @@
 
 namespace spillway::metrics {
 
+inline constexpr double kForecastSeconds = 60;  // the window of what operators are told
+
 // Pure arithmetic: the caller brings the time, in seconds of a steady clock. Not thread-safe.
 class Forecast {
  public:
@@ -16,6 +18,8 @@ class Forecast {
   double per_second() const { return observed_ > 1 ? rate_ : 0; }
   // 0 if the level is there, infinity if it does not move towards `limit`.
   double seconds_until(double limit) const;
+  // The same of a limit that a rising level is to stay below: 0 at it and beyond.
+  double seconds_below(double limit) const;
 
  private:
   double window_;

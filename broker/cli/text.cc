@@ -172,7 +172,8 @@ std::string status_text(const StatusReport& report) {
                     format_bytes(journal.max_disk_bytes) + ", " + format_bytes(journal.free_bytes) +
                     " free on disk";
   if (journal.exhaustion_seconds) {
-    out += ", full in " + seconds_text(*journal.exhaustion_seconds) + " at this rate";
+    out +=
+        ", the first limit acts in " + seconds_text(*journal.exhaustion_seconds) + " at this rate";
   }
   if (journal.failing) out += "\njournal FAILING: " + journal.last_error;
   out += "\n";

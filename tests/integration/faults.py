@@ -286,7 +286,8 @@ def a_wall_clock_that_jumps_forward_and_back_halts_nothing_and_repeats_no_positi
     receiver = run.receiver(run.port(), "taken")
     # Without --resume a producer gets a new epoch where broker and producer have forgotten.
     broker = run.broker("broker", stream(
-        tcp_sink("t", receiver.port, 'outage_timeout = "2h"'), file_sink("f", run.folder / "kept"),
+        tcp_sink("t", receiver.port, 'outage_timeout = "2h"\nmax_age = "2h"'),
+        file_sink("f", run.folder / "kept"),
         more='checkpoint_interval = "50ms"'), under=clock.under).start()
     producer = run.publish(broker.address, published, "--resume", "--rate", "8000")
 

@@ -165,9 +165,37 @@ def max_bytes_halts_blocks_or_drops_and_a_halt_can_be_extended(run):
     expect(limit - each < halted["bytes"] <= limit, f"{halted} with a limit of {limit}")
     wait_for("what is over it was dropped",
              lambda: 0 < backlog(trial, "drop_oldest")["bytes"] <= limit)
+    wait_for("no time is left", lambda: trial.broker.metrics()[
+        "spillway_journal_exhaustion_seconds"] == 0)
     trial.expect_halted("max_bytes")
     trial.extend("1MiB")
     trial.finish()
+
+
+def a_drop_leaves_seven_eighths_of_a_limit_far_larger_than_the_window(run):
+    run.expects_losses = True
+    receiver = run.receiver(run.port(), "taken")
+    limit, size, count = 4_000_000, 1_000, 10_000
+    broker = run.broker("broker", stream(
+        tcp_sink("t", receiver.port, f'on_limit = "drop_oldest"\nmax_bytes = "{limit}B"'),
+        more='window_bytes = "512KiB"')).start()
+    published = run.records("records", count, size)
+    run.publish(broker.address, published).result()
+
+    def waits():
+        return broker.sink("t")["backlog"]["bytes"]
+    wait_for("what is over it was dropped", lambda: waits() <= limit)
+    expect(waits() > limit * 7 // 8 - 100_000, f"{waits()} bytes are left of {limit}")
+    before = waits()
+    broker.kill()
+    broker.start()
+    broker.wait_sink("counts what it left", "t", lambda s: s["backlog"]["bytes"] == before)
+    expect(not broker.stream()["halt"]["active"], "a start halts for what was dropped")
+    receiver.start()
+    broker.wait_drained("t")
+    shown = broker.cli("journal", "status", "--ledger", "1000")["streams"][0]["ledger"]
+    ranges = [(sequence(e["first"]), sequence(e["last"])) for e in shown]
+    delivered(receiver.path, published, skipped=ranges)
 
 
 def max_age_halts_blocks_or_drops_what_is_too_old(run):

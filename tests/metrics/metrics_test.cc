@@ -278,6 +278,15 @@ TEST(ForecastTest, a_level_that_rises_steadily_reaches_the_limit_in_time) {
   EXPECT_DOUBLE_EQ(forecast.seconds_until(4000), 30);
 }
 
+TEST(ForecastTest, a_limit_that_is_passed_leaves_no_time) {
+  Forecast forecast(30);
+  EXPECT_EQ(forecast.seconds_below(100), kNever);
+  for (int second = 0; second <= 10; ++second) forecast.observe(second, 11.0 * second);
+  EXPECT_EQ(forecast.seconds_below(100), 0);
+  EXPECT_EQ(forecast.seconds_below(110), 0);
+  EXPECT_DOUBLE_EQ(forecast.seconds_below(121), 1);
+}
+
 TEST(ForecastTest, a_level_that_falls_reaches_zero_but_no_limit_above) {
   Forecast forecast(30);
   forecast.observe(0, 1000);
