@@ -194,7 +194,8 @@ TEST_F(Drops, BySizeLeaveSevenEighthsOfTheLimitInTheJournalToo) {
   start(p);
   hello();
   lose(kSink, SinkLoss::connect_failed);
-  while (!last<action::Locate>()) publish();
+  for (int i = 0; !last<action::Locate>() && i < 1000; ++i) publish();
+  ASSERT_TRUE(last<action::Locate>());
   const auto locate = *last<action::Locate>();
   const Offset cut = locate.bytes_min / 100;
   step(event::Located{kSink, locate.id, true, cut, cut * 100, now.wall});
@@ -211,10 +212,11 @@ TEST_F(Drops, ByAgeLeaveWhatIsYoungEnough) {
   hello();
   lose(kSink, SinkLoss::connect_failed);
   const WallMs begin = now.wall;
-  while (!last<action::Locate>()) {
+  for (int i = 0; !last<action::Locate>() && i < 1000; ++i) {
     publish();
     pass(Millis(100));
   }
+  ASSERT_TRUE(last<action::Locate>());
   const auto locate = *last<action::Locate>();
   EXPECT_EQ(locate.received_min, now.wall - 10'000);
   // Record i came 100 ms after the one before it.
@@ -231,7 +233,8 @@ TEST_F(Drops, WaitForAJournalThatCannotBeLookedAt) {
   start(p);
   hello();
   lose(kSink, SinkLoss::connect_failed);
-  while (!last<action::Locate>()) publish();
+  for (int i = 0; !last<action::Locate>() && i < 1000; ++i) publish();
+  ASSERT_TRUE(last<action::Locate>());
   step(event::Located{kSink, last<action::Locate>()->id, false, 0, 0, 0});
   EXPECT_TRUE(losses().empty());
   EXPECT_EQ(all<action::Locate>().size(), 1U) << "not again at once";
