@@ -122,6 +122,8 @@ void StreamMachine::on(const event::Located& e) {
     return;
   }
   if (state_of(sink).dropping || sink.restart_change) return;
+  // It caught up meanwhile: what waits is in flight to it, and counts for no limit.
+  if (sink.delivery.state() == State::live) return;
   const Offset passed = effective(sink);
   if (e.offset > passed) {
     const BlockInfo* next = window_.find(e.offset + 1);

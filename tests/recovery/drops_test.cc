@@ -245,6 +245,38 @@ TEST_F(Drops, WaitForAJournalThatCannotBeLookedAt) {
   EXPECT_EQ(losses()[0].last, 10U);
 }
 
+TEST_F(Drops, TakeNothingFromASinkThatCaughtUpMeanwhile) {
+  StreamPolicy p = dropping(kUnlimited, 50);
+  p.window_bytes = 1'000'000;
+  p.sinks[0].max_in_flight = 1'000'000;
+  start(p);
+  hello();
+  lose(kSink, SinkLoss::connect_failed);
+  for (int i = 0; i < 50; ++i) publish();
+  p.window_bytes = 2000;
+  event::HelloCame again;
+  again.resumes = true;
+  start(p, stored, journal_end);  // now only the journal has them
+  lose(kSink, SinkLoss::connect_failed);
+  hello(again);
+  forget();
+  publish();
+  ASSERT_TRUE(last<action::Locate>());
+  const auto locate = *last<action::Locate>();
+  come_back();
+  ASSERT_TRUE(last<action::Read>());
+  BlockInfo block;
+  block.first = 1;
+  block.last = 50;
+  block.bytes = block.running_bytes = 5000;
+  block.received = now.wall;
+  step(event::ReadDone{kSink, last<action::Read>()->id, true, {block}, std::nullopt});
+  ASSERT_EQ(machine->delivery(kSink).state(), State::live);
+  step(event::Located{kSink, locate.id, true, 8, 800, now.wall});
+  EXPECT_TRUE(losses().empty());
+  EXPECT_EQ(machine->delivery(kSink).state(), State::live);
+}
+
 // A start that finds skips of the last life counts what waits behind them.
 TEST_F(Drops, DoNotCountAsBacklogAfterAStart) {
   StreamPolicy p = dropping(11'000);
