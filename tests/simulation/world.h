@@ -250,6 +250,8 @@ class World {
     recovery::Millis excused{0};  // of the world's, then
     std::optional<recovery::Instant> paused_at;
     recovery::Millis paused{0};
+    std::optional<recovery::Instant> waits_since;  // something undelivered has
+    recovery::Millis waits_excused{0};
   };
   std::vector<Watch> watches_;
   std::map<std::uint64_t, std::vector<Watch>> asked_watches_;  // with a write that is under way
