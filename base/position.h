@@ -42,6 +42,8 @@ enum class SessionId : std::uint64_t {};
 
 template <class Id>
   requires std::is_enum_v<Id>
-constexpr auto value_of(Id id) { return static_cast<std::underlying_type_t<Id>>(id); }
+constexpr auto value_of(Id id) {
+  return static_cast<std::underlying_type_t<Id>>(id);
+}
 
 }  // namespace spillway

@@ -340,16 +340,14 @@ double Broker::limit_left(const journal::Stats& stats) const {
 
 void Broker::sample_journal() {
   const journal::Stats stats = journal_->stats();
-  const auto uptime = std::chrono::steady_clock::now() - started_at_;
-  disk_forecast_.observe(std::chrono::duration<double>(uptime).count(),
-                         static_cast<double>(stats.disk_bytes));
+  const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started_at_;
+  disk_forecast_.observe(uptime.count(), static_cast<double>(stats.disk_bytes));
+  free_forecast_.observe(uptime.count(), -static_cast<double>(stats.free_bytes));
   metrics::JournalSample sample;
   sample.disk_bytes = stats.disk_bytes;
   sample.disk_limit_bytes = stats.max_disk_bytes;
   sample.free_bytes = stats.free_bytes;
   sample.orphaned_bytes = stats.kept_bytes;
-  free_forecast_.observe(std::chrono::duration<double>(uptime).count(),
-                         -static_cast<double>(stats.free_bytes));
   sample.exhaustion_seconds = limit_left(stats);
   sample.failing = stats.failing;
   sample.appends = stats.appends;

@@ -79,8 +79,9 @@ std::vector<Recovered> Writer::recover() {
       const std::uint64_t ledger_count = count_ledger(*shared_.store, name, counted);
       const std::uint64_t last_letter = shared_.store->last_number(
           shared_.store->dead_letters(), dead_letter_prefix(name), numbered);
-      if (!counted.ok())
+      if (!counted.ok()) {
         add_damage(recovered, "its ledger cannot be counted: " + counted.ToString());
+      }
       if (!numbered.ok()) {
         add_damage(recovered, "its dead letters cannot be read: " + numbered.ToString());
       }

@@ -150,8 +150,7 @@ constexpr Definition kCatalogue[] = {
      "Free space of the file system of data_dir"},
     {"spillway_journal_exhaustion_seconds", gauge, "",
      "Until the first limit acts at present growth, of max_disk_bytes, min_free_disk, and "
-     "max_bytes and "
-     "max_records of a sink; 0 while a stream is halted, +Inf without growth"},
+     "max_bytes and max_records of a sink; 0 while a stream is halted, +Inf without growth"},
     {"spillway_journal_failing", gauge, "",
      "1 while the store is closed after a failed write, being reopened"},
     {"spillway_journal_appends_total", counter, "", "Blocks appended"},

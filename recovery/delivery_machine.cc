@@ -225,9 +225,7 @@ void DeliveryMachine::on(const delivery::ReadDone& e) {
     const Offset last = std::min(block.last, read_through_);
     if (last <= sent_) continue;
     INVARIANT(block.first <= sent_ + 1);
-    if (block.first <= sent_ + 1 && sent_ == acked_) {
-      acked_bytes_ = block.running_at(sent_);
-    }
+    if (sent_ == acked_) acked_bytes_ = block.running_at(sent_);
     note_sent(block, sent_ + 1, last);
     bytes += block.bytes;
   }
