@@ -172,10 +172,13 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
     }
     change();
   }
+  // An epoch that begins beyond it was opened when all before was let go by a sink's drop; one that
+  // was reset since takes those all the same.
+  const Offset vouched = held;
   held = std::max({held, table_.current_base(), watermark_written_});
   safe_ = std::min(safe_, held);
   acks_after_ = acknowledged.value_or(0);
-  resolve_cursors(held);
+  resolve_cursors(held, vouched);
   head_ = clean_head_ = held;
   const bool clean = held == want_.checkpoint.at && want_.checkpoint.clean;
   if (!clean && held > table_.current_base()) torn_ = held;
@@ -192,7 +195,8 @@ void StreamMachine::resolve_head(const event::HelloCame& hello,
   }
 }
 
-void StreamMachine::resolve_cursors(Offset held) {
+// Under `all` every sink has what was acknowledged, which is all through `vouched`.
+void StreamMachine::resolve_cursors(Offset held, Offset vouched) {
   for (auto& sink : sinks_) {
     SinkState& state = state_of(*sink);
     Offset reported = 0;
@@ -211,7 +215,8 @@ void StreamMachine::resolve_cursors(Offset held) {
     if (state.dropping) {
       // Its open-ended entry covers all that was taken while it lasted.
       const Offset before = std::min(state.drop_first - 1, held);
-      state.cursor = std::min(inferred ? std::max(cursor, reached(before)) : cursor, held);
+      if (inferred) cursor = std::max(cursor, reached(std::min(before, vouched)));
+      state.cursor = std::min(cursor, held);
       if (state.cursor < before) {
         add_skip(*sink, {state.cursor + 1, before, LossReason::crash});
         record_loss(
@@ -219,14 +224,10 @@ void StreamMachine::resolve_cursors(Offset held) {
       }
       continue;
     }
-    if (inferred) {
-      state.cursor = std::max(cursor, reached(held));
-      sink->fresh = state.unresolved;
-      sink->floor = state.unresolved ? 0 : state.cursor;
-      state.unresolved = false;
-      continue;
-    }
-    state.cursor = sink->floor = cursor;
+    if (inferred) cursor = std::max(cursor, reached(state.unresolved ? held : vouched));
+    sink->fresh = std::exchange(state.unresolved, false);
+    state.cursor = cursor;
+    sink->floor = sink->fresh ? 0 : cursor;
     const Offset through = passed(state);
     if (through >= held) continue;
     // Only memory held these, and it is gone: at most these were lost.

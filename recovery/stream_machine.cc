@@ -283,11 +283,13 @@ std::optional<Instant> StreamMachine::deadline() const {
   consider(spill_at());
   // After it, the end of the write under way is what is waited for.
   if (quiet_since_ && writing_.empty()) consider(*quiet_since_ + kQuietBeforeClosing);
-  if (known_ && !journal_down_ && writing_.empty() && policy_.checkpoint_interval > Millis(0) &&
+  const bool may_write = known_ && !journal_down_ && writing_.empty();
+  if (may_write && cov_ != Coverage::opening && policy_.checkpoint_interval > Millis(0) &&
       progress() != progress_written_) {
     consider(std::max(checkpoint_due(), now_.steady + Millis(1)));
   }
-  if (disk_refused_ && appended_ < head_ && !journal_down_) {
+  const bool appends = cov_ == Coverage::opening || cov_ == Coverage::open;
+  if (may_write && appends && disk_refused_ && appended_ < head_) {
     consider(std::max(disk_retry_at_, now_.steady + Millis(1)));
   }
   if (hello_ && hello_->cut_at) consider(hello_->cut_at);

@@ -220,7 +220,7 @@ class StreamMachine {
   void prepare_hello();
   std::optional<Offset> adopt_acknowledged(const event::HelloCame& hello, bool& adopted);
   void resolve_head(const event::HelloCame& hello, std::optional<Offset> acknowledged);
-  void resolve_cursors(Offset held);
+  void resolve_cursors(Offset held, Offset vouched);
   bool has_room(const event::HelloCame& hello) const;
   bool wants_new_epoch(const event::HelloCame& hello, bool adopted) const;
   void open_epoch(std::uint64_t number);

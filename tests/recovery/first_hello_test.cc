@@ -119,6 +119,21 @@ TEST_F(FirstHello, ReadsAStoreUnderThePolicyThatIsStoredInIt) {
   EXPECT_EQ(stored->sinks[0].cursor, 3U);
 }
 
+// An epoch began behind a record that a drop had let go, and a reset had taken up again: nobody
+// ever acknowledged it, so no sink is sure to have it.
+TEST_F(FirstHello, TakesNoSinkToHaveMoreThanWasAcknowledged) {
+  DurableState closed = store(9);
+  closed.closed_end = closed.checkpoint.at = 9;
+  closed.epochs.push_back({kEpoch + 1, 10});
+  start(policy(), closed);
+  hello_after(9);
+  EXPECT_EQ(held(), (Position{kEpoch + 1, 0}));
+  EXPECT_EQ(stored->sinks[0].cursor, 9U);
+  EXPECT_EQ(lost(), (Ranges{{10, 10}}));
+  connect(kSink, at(9));
+  EXPECT_NE(machine->delivery(kSink).state(), State::parked);
+}
+
 TEST_F(FirstHello, ReportsWhatWasAcknowledgedBeyondTheEndOfAnOpenJournal) {
   DurableState open = store(5);
   open.open = true;

@@ -106,6 +106,8 @@ void World::step() {
     }
     require(++idle_ticks_ < 20, "a deadline that has passed comes again and again");
     tell(event::Ticked{});
+    require(++useless_ticks_ < 20 || !actions_.empty(), "woken again and again for nothing");
+    if (!actions_.empty()) useless_ticks_ = 0;
     return;
   }
   require(!queue_.empty(), "nothing is left to happen");
@@ -217,6 +219,7 @@ void World::tell(const recovery::Event& event) {
   telling_ = true;
   halted_before_ = machine_->halted();
   actions_.clear();
+  if (!std::holds_alternative<event::Ticked>(event)) useless_ticks_ = 0;
   trace_event(event);
   machine_->step(time(), event, actions_);
   for (const recovery::Action& action : actions_) {

@@ -237,8 +237,9 @@ class World {
   std::uint64_t order_ = 0;
   std::uint32_t life_ = 0;
   std::uint64_t steps_ = 0;
-  std::uint64_t idle_ticks_ = 0;
-  std::uint64_t clears_ = 0;  // of a halt, by the operator of the last part
+  std::uint64_t idle_ticks_ = 0;     // without time passing
+  std::uint64_t useless_ticks_ = 0;  // one after the other, without an action
+  std::uint64_t clears_ = 0;         // of a halt, by the operator of the last part
   std::uint64_t progress_ = 0;
   std::uint64_t faults_seen_ = 0;
   bool faults_on_ = true;
