@@ -86,27 +86,29 @@ std::optional<Offset> last_key_before(rocksdb::DB& db, rocksdb::ColumnFamilyHand
 }
 
 // Moves to the block that contains `from`, or else to the first one after it. Where the device
-// fails, and says so, nothing is known of either.
+// fails, and says so, nothing is known of either. `options` are those that `it` was made with: one
+// that has met damage may meet it again wherever it is moved, and is made anew.
 rocksdb::Status seek_containing(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-                                rocksdb::Iterator& it, Offset from) {
+                                const rocksdb::ReadOptions& options, Iterator& it, Offset from) {
   const Key key = key_of(from);
-  it.Seek(slice(key));
+  it->Seek(slice(key));
   // Most reads begin where a block does. Seeking backwards also reads the block before, and would
   // give up this one for damage in that.
-  if (failed(db, it.status()) || (it.Valid() && offset_at(it) == from)) return it.status();
-  it.SeekForPrev(slice(key));
-  rocksdb::Status status = it.status();
-  if (status.ok() && it.Valid() && reaches(it, from)) return status;
+  if (failed(db, it->status()) || (it->Valid() && offset_at(*it) == from)) return it->status();
+  it->SeekForPrev(slice(key));
+  rocksdb::Status status = it->status();
+  if (status.ok() && it->Valid() && reaches(*it, from)) return status;
   if (is_damage(db, status)) {
+    it.reset(db.NewIterator(options, family));
     if (const auto before = last_key_before(db, family, from, status)) {
       const Key key_before = key_of(*before);
-      it.Seek(slice(key_before));
-      if (it.Valid() && reaches(it, from)) return it.status();
+      it->Seek(slice(key_before));
+      if (it->Valid() && reaches(*it, from)) return it->status();
     }
   }
   if (failed(db, status)) return status;
-  it.Seek(slice(key));
-  return it.status();
+  it->Seek(slice(key));
+  return it->status();
 }
 
 }  // namespace
@@ -132,8 +134,8 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
   if (max_bytes >= kReadAheadFrom) {
     options.readahead_size = std::min(max_bytes, kMostReadAhead) * 9 / 8;
   }
-  const Iterator it(db.NewIterator(options, family));
-  rocksdb::Status status = seek_containing(db, family, *it, from);
+  Iterator it(db.NewIterator(options, family));
+  rocksdb::Status status = seek_containing(db, family, options, it, from);
 
   const auto device_failed = [&result](const rocksdb::Status& why) {
     result.retryable = true;
@@ -180,71 +182,115 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
 
 namespace {
 
-// The first block for which `reached` holds, given that it holds for all blocks after one for which
-// it does: by halving the range of offsets. Leaves `it` on it, or invalid.
-template <class Reached>
-void seek_first(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, rocksdb::Iterator& it,
-                Offset low, Offset high, rocksdb::Status& status, const Reached& reached) {
-  while (low < high) {
-    const Offset middle = low + (high - low) / 2;
-    seek_containing(db, family, it, middle);
-    if (!it.Valid()) {
-      if (status.ok()) status = it.status();
-      high = middle;
-      continue;
-    }
-    const auto block = decode_header(offset_at(it), it.value().ToStringView());
-    if (block && !reached(*block)) {
-      low = std::max(middle, block->last()) + 1;
-    } else if (offset_at(it) > middle) {
-      high = middle;  // nothing lies between
-    } else {
-      high = offset_at(it);
-    }
+// Goes from block to block, around those that are damaged.
+class Walk {
+ public:
+  Walk(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset end)
+      : db_(db), family_(family), end_(end) {}
+
+  // To the block that contains `from`, or else to the first one after it that can be read.
+  void go(Offset from) {
+    if (!it_) it_.reset(db_.NewIterator(options_, family_));
+    status_ = seek_containing(db_, family_, options_, it_, from);
+    if (is_damage(db_, status_)) go_around(from);
+    if (device_failed()) it_.reset();
   }
-  seek_containing(db, family, it, low);
-}
 
-// The running byte count before the block at `it`.
-std::uint64_t running_before(const rocksdb::Iterator& it) {
-  const auto block = decode_header(offset_at(it), it.value().ToStringView());
-  return block ? block->running_bytes - (it.value().size() - kHeaderBytes) : 0;
-}
+  // To the next one that can be read.
+  void next() {
+    const auto here = block();
+    const Offset after = here ? here->last() + 1 : first() + 1;
+    it_->Next();
+    status_ = it_->status();
+    if (is_damage(db_, status_)) go_around(after);
+    if (device_failed()) it_.reset();
+  }
 
-// As locate_cut(); `status` is the first thing that could not be read.
-std::optional<Location> find_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
-                                 const Iterator& it, Offset watermark, Offset end,
-                                 Offset offset_min, std::uint64_t bytes_min,
-                                 std::int64_t received_min_ms, rocksdb::Status& status) {
+  // To the first block for which `reached` holds, given that it holds for all blocks after one for
+  // which it does: by halving the range of offsets.
+  template <class Reached>
+  void go_to_first(Offset low, Offset high, const Reached& reached) {
+    while (low < high && !device_failed()) {
+      const Offset middle = low + (high - low) / 2;
+      go(middle);
+      const auto here = block();
+      if (here && !reached(*here)) {
+        low = std::max(middle, here->last()) + 1;
+      } else if (!valid() || first() > middle) {
+        high = middle;  // nothing lies between
+      } else {
+        high = first();
+      }
+    }
+    if (!device_failed()) go(low);
+  }
+
+  bool valid() const { return it_ && it_->Valid(); }
+  Offset first() const { return offset_at(*it_); }
+  // Without its records. Nothing behind the last one, or where its header cannot be read.
+  std::optional<Block> block() const {
+    return valid() ? decode_header(first(), it_->value().ToStringView()) : std::nullopt;
+  }
+  // The running byte count before it.
+  std::uint64_t running_before() const {
+    const auto here = block();
+    return here ? here->running_bytes - (it_->value().size() - kHeaderBytes) : 0;
+  }
+  // What has been found is worth nothing then.
+  bool device_failed() const { return failed(db_, status_); }
+  const rocksdb::Status& status() const { return status_; }
+
+ private:
+  void go_around(Offset bad) {
+    it_.reset(db_.NewIterator(options_, family_));
+    const Offset at = next_key(db_, family_, bad, end_, status_);
+    if (at > end_ || device_failed()) return;
+    const Key key = key_of(at);
+    it_->Seek(slice(key));
+    status_ = it_->status();
+  }
+
+  rocksdb::DB& db_;
+  rocksdb::ColumnFamilyHandle* family_;
+  Offset end_;
+  rocksdb::ReadOptions options_ = point_options();
+  Iterator it_;
+  rocksdb::Status status_;
+};
+
+std::optional<Location> find_cut(Walk& walk, Offset watermark, Offset end, Offset offset_min,
+                                 std::uint64_t bytes_min, std::int64_t received_min_ms) {
   const Offset low = watermark + 1;
   Offset least = std::max(offset_min, watermark);
-  seek_first(db, family, *it, low, end + 1, status,
-             [&](const Block& block) { return block.running_bytes >= bytes_min; });
-  if (!it->Valid()) {
+  walk.go_to_first(low, end + 1,
+                   [&](const Block& block) { return block.running_bytes >= bytes_min; });
+  if (walk.device_failed()) return std::nullopt;
+  if (!walk.valid()) {
     least = std::max(least, end);
-  } else if (offset_at(*it) > low || running_before(*it) < bytes_min) {
-    least = std::max(least, offset_at(*it));
+  } else if (walk.first() > low || walk.running_before() < bytes_min) {
+    least = std::max(least, walk.first());
   }
   // The cut lies before the first block that is young enough.
-  seek_first(db, family, *it, low, end + 1, status,
-             [&](const Block& block) { return block.received_ms >= received_min_ms; });
-  least = std::max(least, it->Valid() ? offset_at(*it) - 1 : end);
+  walk.go_to_first(low, end + 1,
+                   [&](const Block& block) { return block.received_ms >= received_min_ms; });
+  if (walk.device_failed()) return std::nullopt;
+  least = std::max(least, walk.valid() ? walk.first() - 1 : end);
 
   if (least == watermark) {
     // Nothing has to go: the cut is where the stream already begins, unless that is inside a block.
-    seek_containing(db, family, *it, low);
-    const auto block =
-        it->Valid() ? decode_header(offset_at(*it), it->value().ToStringView()) : std::nullopt;
+    walk.go(low);
+    const auto block = walk.block();
     if (!block) return std::nullopt;
     if (block->first == low) {
-      return Location{watermark, running_before(*it), block->received_ms};
+      return Location{watermark, walk.running_before(), block->received_ms};
     }
     least = low;
   }
   std::optional<Block> before;  // ends inside a group, unless what follows begins another
-  for (seek_containing(db, family, *it, least); it->Valid(); it->Next()) {
-    const auto block = decode_header(offset_at(*it), it->value().ToStringView());
-    if (before && block && block->starts_clean) {  // a producer left its group unfinished
+  for (walk.go(least); walk.valid(); walk.next()) {
+    const auto block = walk.block();
+    const bool follows = before && block && block->first == before->last() + 1;
+    if (follows && block->starts_clean) {  // a producer left its group unfinished
       return Location{before->last(), before->running_bytes, block->received_ms};
     }
     before.reset();
@@ -254,14 +300,10 @@ std::optional<Location> find_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* f
       continue;
     }
     Location location{block->last(), block->running_bytes, 0};
-    it->Next();
-    if (it->Valid()) {
-      const auto next = decode_header(offset_at(*it), it->value().ToStringView());
-      if (next) location.received_ms = next->received_ms;
-    }
+    walk.next();
+    if (const auto next = walk.block()) location.received_ms = next->received_ms;
     return location;
   }
-  if (status.ok()) status = it->status();
   return std::nullopt;
 }
 
@@ -270,17 +312,15 @@ std::optional<Location> find_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* f
 Result<std::optional<Location>> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
                                            Offset watermark, Offset end, Offset offset_min,
                                            std::uint64_t bytes_min, std::int64_t received_min_ms) {
-  const Iterator it(db.NewIterator(point_options(), family));
-  rocksdb::Status status;
-  const auto location =
-      find_cut(db, family, it, watermark, end, offset_min, bytes_min, received_min_ms, status);
-  if (status.ok() || is_damage(db, status)) return location;
-  return Error{"the journal cannot be read: " + status.ToString()};
+  Walk walk(db, family, end);
+  const auto location = find_cut(walk, watermark, end, offset_min, bytes_min, received_min_ms);
+  if (!walk.device_failed()) return location;
+  return Error{"the journal cannot be read: " + walk.status().ToString()};
 }
 
 std::optional<Offset> first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
                                        Offset offset) {
-  const Iterator it(db.NewIterator(point_options(), family));
+  Iterator it(db.NewIterator(point_options(), family));
   const Key key = key_of(offset);
   it->Seek(slice(key));
   if (it->Valid() && offset_at(*it) == offset) return offset;
@@ -289,6 +329,7 @@ std::optional<Offset> first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHan
   if (is_damage(db, status)) {
     const auto before = last_key_before(db, family, offset, status);
     if (!before) return std::nullopt;
+    it.reset(db.NewIterator(point_options(), family));
     const Key key_before = key_of(*before);
     it->Seek(slice(key_before));
     status = it->status();

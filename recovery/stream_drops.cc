@@ -107,7 +107,7 @@ void StreamMachine::drop_in_window(Sink& sink, const Cut& cut) {
     if (!block.ends_clean) continue;
     if (i + 1 < blocks.size() && blocks[i + 1].received < cut.received_min) continue;
     const WallMs next = i + 1 < blocks.size() ? blocks[i + 1].received : 0;
-    sink.dropped = {block.last, block.running_bytes, next};
+    sink.located = {block.last, block.running_bytes, next};
     return drop_through(sink, block.last, cut.reason);
   }
   if (clean_head_ != torn_) drop_through(sink, clean_head_, cut.reason);
@@ -124,14 +124,14 @@ void StreamMachine::on(const event::Located& e) {
   if (state_of(sink).dropping || sink.restart_change) return;
   // It caught up meanwhile: what waits is in flight to it, and counts for no limit.
   if (sink.delivery.state() == State::live) return;
-  const Offset passed = effective(sink);
-  if (e.offset > passed) {
-    const BlockInfo* next = window_.find(e.offset + 1);
-    sink.dropped = {e.offset, e.running_bytes, next != nullptr ? next->received : e.received};
-    return drop_through(sink, std::min(e.offset, head_), sink.cut.reason);
-  }
   // Nothing in the journal reaches so far: what is left to drop is in the window.
-  if (e.offset == 0) drop_in_window(sink, sink.cut);
+  if (e.offset == 0) return drop_in_window(sink, sink.cut);
+  // Where the sink is beyond it already, less waits than was thought.
+  const BlockInfo* next = window_.find(e.offset + 1);
+  sink.located = {e.offset, e.running_bytes, next != nullptr ? next->received : e.received};
+  if (e.offset > effective(sink)) {
+    drop_through(sink, std::min(e.offset, head_), sink.cut.reason);
+  }
 }
 
 void StreamMachine::drop_through(Sink& sink, Offset last, LossReason reason) {

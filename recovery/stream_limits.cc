@@ -55,11 +55,11 @@ StreamMachine::Place StreamMachine::place_of(const Sink& sink) const {
     return {passed, block->running_at(passed), block->received};
   }
   if (sink.seen.through == passed && sink.seen.received != 0) return sink.seen;
-  if (sink.dropped.through == passed && passed != 0) return sink.dropped;
+  if (sink.located.through == passed && passed != 0) return sink.located;
   // It said that it holds more, or was moved: the first read will tell.
   Place guess{passed, sink.delivery.running_acked(), 0};
   if (sink.delivery.acked() == passed) guess.received = sink.delivery.oldest_received();
-  for (const Place& known : {sink.seen, sink.dropped}) {
+  for (const Place& known : {sink.seen, sink.located}) {
     if (known.through > passed) continue;
     guess.running_bytes = std::max(guess.running_bytes, known.running_bytes);
   }

@@ -141,7 +141,7 @@ class StreamMachine {
     Cut cut;                                              // what is being located
     std::optional<std::pair<Offset, Offset>> reset_lost;  // ledgered by resets of this process
     Place seen;              // while it was in the window, which it may have left since
-    Place dropped;           // through the last drop of this process
+    Place located;           // by the last drop of this process, for the sink or before it
     Instant locate_at{};     // after the journal could not be looked at
     bool drop_held = false;  // a lowered limit would drop, and nobody agreed
     std::optional<Instant> outage_began;  // on the steady clock, pauses taken out

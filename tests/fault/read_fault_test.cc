@@ -17,8 +17,9 @@ Fault failing_reads(int skip, int count) { return {kTable, kRead, Errno::eio, sk
 void fill(Rig& rig) {
   rig.open();
   for (Offset i = 0; i < kBlocks; ++i) {
-    ASSERT_EQ(append(*rig.journal, {make_block(1 + kRecords * i, kRecords, kBlockBytes)}),
-              Outcome::ok);
+    Block block = *make_block(1 + kRecords * i, kRecords, kBlockBytes);
+    block.starts_clean = block.ends_clean = true;
+    ASSERT_EQ(append(*rig.journal, {std::make_shared<const Block>(block)}), Outcome::ok);
   }
   rig.acked = kBlocks * kRecords;
   rig.restart_healthy();
@@ -65,6 +66,46 @@ TEST(ReadFault, BehindADamagedBlockMakesTheHoleNoLarger) {
       failed += result.retryable ? 1 : 0;
     }
     EXPECT_GT(failed, 1) << "the fault was hardly ever met";
+  });
+}
+
+// A drop that is told of no place to cut lets go of all there is.
+TEST(ReadFault, NextToADamagedBlockIsNoAnswerToWhereToCut) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    fill(rig);
+    rig.journal.reset();
+    const BlockPtr damaged = make_block(301, kRecords, kBlockBytes);
+    const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
+    ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
+    rig.open();
+    const auto ask = [&rig](Offset offset_min, std::uint64_t bytes_min) {
+      std::promise<Result<std::optional<Location>>> promise;
+      rig.journal->locate("s", offset_min, bytes_min, 0,
+                          [&](Result<std::optional<Location>> location) {
+                            promise.set_value(std::move(location));
+                          });
+      return promise.get_future().get();
+    };
+    int failed = 0;
+    // Where the damaged block begins, inside it, and where its bytes end.
+    for (const auto& [offset_min, bytes_min] :
+         {std::pair<Offset, std::uint64_t>{301, 0}, {305, 0}, {0, 31 * kBlockBytes}}) {
+      for (int skip = 0; skip < 60; ++skip) {
+        rig.system->inject(failing_reads(skip, 1));
+        const auto location = ask(offset_min, bytes_min);
+        rig.system->heal();
+        if (!location) {
+          ++failed;
+          continue;
+        }
+        ASSERT_TRUE(location->has_value()) << offset_min << " " << skip;
+        EXPECT_EQ((*location)->offset, 320U) << offset_min << " " << skip;
+        EXPECT_EQ((*location)->received_ms, 321'000) << offset_min << " " << skip;
+      }
+    }
+    EXPECT_GT(failed, 15) << "the fault was hardly ever met";
   });
 }
 

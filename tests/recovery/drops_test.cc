@@ -44,6 +44,32 @@ class Drops : public StreamFixture {
     connect();
   }
 
+  // A store whose journal has `end` records of 100 bytes, none of which its sink has.
+  static DurableState open_store(Offset end) {
+    DurableState found;
+    found.epochs = {{1, 0}};
+    found.epoch_newest = 1;
+    found.open = true;
+    found.first = 1;
+    found.checkpoint = {end, true};
+    SinkState sink;
+    sink.name = "sink0";
+    sink.identity = "test";
+    found.sinks = {sink};
+    return found;
+  }
+  void start_with_journal(const StreamPolicy& p, const DurableState& found, Offset end,
+                          event::Started::Backlog backlog) {
+    machine.emplace(p);
+    event::Started started;
+    started.state = found;
+    started.journal_end = started.high_water = end;
+    started.end_clean = true;
+    started.end_running_bytes = 100 * end;
+    started.backlogs = {backlog};
+    step(started);
+  }
+
   std::vector<Loss> losses() const {
     std::vector<Loss> found;
     for (const auto& a : all<action::Lost>()) found.push_back(a.loss);
@@ -224,6 +250,8 @@ TEST_F(Drops, ByAgeLeaveWhatIsYoungEnough) {
   step(event::Located{kSink, locate.id, true, cut, cut * 100, begin + 100 * WallMs(cut)});
   EXPECT_EQ(all<action::Locate>().size(), 1U);
   EXPECT_EQ(machine->backlog(kSink).records, machine->head() - cut);
+  pass(Millis(200));
+  EXPECT_EQ(all<action::Locate>().size(), 2U) << "what came after the cut grows old as well";
 }
 
 // The store is being reopened: that it has no such place is not what it says.
@@ -280,29 +308,32 @@ TEST_F(Drops, TakeNothingFromASinkThatCaughtUpMeanwhile) {
 // A start that finds skips of the last life counts what waits behind them.
 TEST_F(Drops, DoNotCountAsBacklogAfterAStart) {
   StreamPolicy p = dropping(11'000);
-  DurableState found;
-  found.epochs = {{1, 0}};
-  found.epoch_newest = 1;
-  found.open = true;
-  found.first = 1;
-  found.checkpoint = {300, true};
-  SinkState sink;
-  sink.name = "sink0";
-  sink.identity = "test";
-  sink.skips = {{1, 204, LossReason::limit}};
-  found.sinks = {sink};
-  machine.emplace(p);
-  event::Started started;
-  started.state = found;
-  started.journal_end = started.high_water = 300;
-  started.end_clean = true;
-  started.end_running_bytes = 30'000;
-  started.backlogs = {{20'400, now.wall}};
-  step(started);
+  DurableState found = open_store(300);
+  found.sinks[0].skips = {{1, 204, LossReason::limit}};
+  start_with_journal(p, found, 300, {20'400, now.wall});
   EXPECT_EQ(machine->backlog(kSink).bytes, 9600U);
   hello();
   publish();
   EXPECT_FALSE(machine->halted());
+}
+
+// What a sink reports is in the journal, and how much waits behind it is not known before it is
+// read: a place to cut that lies before it says that less does.
+TEST_F(Drops, AskOnceWhereASinkHoldsMoreThanWasKnown) {
+  StreamPolicy p = dropping(10'000);
+  p.window_bytes = 1000;
+  start_with_journal(p, open_store(100), 100, {0, now.wall});
+  hello();
+  connect(kSink, Position{1, 90});
+  ASSERT_EQ(machine->delivery(kSink).state(), State::replaying);
+  publish();
+  ASSERT_TRUE(last<action::Locate>());
+  const auto locate = *last<action::Locate>();
+  const Offset cut = locate.bytes_min / 100 + 1;
+  step(event::Located{kSink, locate.id, true, cut, cut * 100, now.wall});
+  EXPECT_TRUE(losses().empty());
+  for (int i = 0; i < 12; ++i) publish();
+  EXPECT_EQ(all<action::Locate>().size(), 1U);
 }
 
 // With a limit of nothing, what a stop left is replayed; only an attempt that fails lets it go.

@@ -34,14 +34,31 @@ void World::watch_next_life() {
 }
 
 void World::watch_started() {
+  jumps_.resize(active_.size());
   for (std::size_t i = 0; i < active_.size(); ++i) {
     Watch& watch = watches_[active_[i]];
     const SinkId id{static_cast<std::uint32_t>(i)};
     watch.acked = machine_->delivery(id).acked();
+    jumps_[i] = {};
     if (lost_something_) watch.progress_at = {};
     if (!machine_->wanted().sinks[i].paused) watch.paused_at.reset();
   }
   causes_ = machine_->causes();
+}
+
+// Where a sink is now without having acknowledged it to this process, and not by a drop: as its
+// report says, or a reset. What waits for it then is known when the first of it is read.
+void World::watch_jumps(const recovery::Event& event, const std::vector<Offset>& before) {
+  if (std::holds_alternative<recovery::event::SinkAcked>(event)) return;
+  for (std::size_t i = 0; i < active_.size(); ++i) {
+    const Offset now = machine_->effective(SinkId{static_cast<std::uint32_t>(i)});
+    if (now <= before[i]) continue;
+    const bool dropped = std::ranges::any_of(
+        machine_->durable().sinks[i].skips, [&](const recovery::SkipRange& skip) {
+          return skip.last == now && skip.reason != LossReason::reset;
+        });
+    if (!dropped) jumps_[i] = {before[i], now, false};
+  }
 }
 
 void World::watch_limits() {
@@ -56,10 +73,13 @@ void World::watch_limits() {
     const Offset passed = machine_->effective(id);
     if (passed >= machine_->head()) {
       watch.waits_since.reset();
-    } else if (!watch.waits_since) {
+    } else {
       const Record* const oldest = known(passed + 1);
-      watch.waits_since = oldest != nullptr ? oldest->taken : recovery::Instant{};
-      watch.waits_excused = oldest != nullptr ? oldest->excused : Millis(0);
+      const recovery::Instant taken = oldest != nullptr ? oldest->taken : recovery::Instant{};
+      if (!watch.waits_since || taken < *watch.waits_since) {  // a reset goes back
+        watch.waits_since = taken;
+        watch.waits_excused = oldest != nullptr ? oldest->excused : Millis(0);
+      }
     }
     const bool paused = machine_->wanted().sinks[i].paused;
     if (paused && !watch.paused_at) watch.paused_at = now_;
@@ -113,20 +133,24 @@ void World::check_outage(std::size_t i) const {
           "outage_timeout tripped right after a start, sink", i);
 }
 
-// A place to cut is looked for only while a limit is exceeded by what still waits.
-void World::check_cut(const recovery::action::Locate& locate) const {
+// A place to cut is looked for only while a limit is exceeded by what still waits; or, once, by
+// what waited before the sink said that it holds more, of which nothing has been read yet.
+void World::check_cut(const recovery::action::Locate& locate) {
   const std::size_t i = value_of(locate.sink);
   const recovery::SinkPolicy& policy = plan_.policy.sinks[i];
   if (refused_in_life_) return;  // the disk asks for it
-  const Offset passed = machine_->effective(locate.sink);
+  Offset passed = machine_->effective(locate.sink);
+  if (Jump& jump = jumps_[i]; jump.to == passed && !std::exchange(jump.asked, true)) {
+    passed = jump.from;
+  }
   std::uint64_t bytes = 0;
   for (Offset o = passed + 1; o <= machine_->head(); ++o) {
     const Record* const record = known(o);
     if (record == nullptr) return;
     bytes += record->info.bytes;
   }
-  // Inside a block bytes are spread evenly over its records; and what a sink says that it holds
-  // beyond what it acknowledged is counted once more of it is read.
+  // Inside a block bytes are spread evenly over its records; and what a sink took of a skip or
+  // before a report is counted until it acknowledges what was read after that.
   const std::uint64_t block = plan_.producer.batch_max * plan_.producer.bytes_max;
   const bool over = bytes + block + policy.max_in_flight > policy.max_bytes ||
                     machine_->head() - passed > policy.max_records ||

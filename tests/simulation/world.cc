@@ -106,8 +106,9 @@ void World::step() {
     }
     require(++idle_ticks_ < 20, "a deadline that has passed comes again and again");
     tell(event::Ticked{});
-    require(++useless_ticks_ < 20 || !actions_.empty(), "woken again and again for nothing");
-    if (!actions_.empty()) useless_ticks_ = 0;
+    if (!actions_.empty() || now_ - useless_since_ > Millis(1000)) useless_ticks_ = 0;
+    if (useless_ticks_ == 0) useless_since_ = now_;
+    require(++useless_ticks_ < 20, "woken again and again for nothing");
     return;
   }
   require(!queue_.empty(), "nothing is left to happen");
@@ -221,7 +222,14 @@ void World::tell(const recovery::Event& event) {
   actions_.clear();
   if (!std::holds_alternative<event::Ticked>(event)) useless_ticks_ = 0;
   trace_event(event);
+  std::vector<Offset> before(active_.size());
+  if (!std::holds_alternative<event::Started>(event)) {
+    for (std::size_t i = 0; i < active_.size(); ++i) {
+      before[i] = machine_->effective(SinkId{static_cast<std::uint32_t>(i)});
+    }
+  }
   machine_->step(time(), event, actions_);
+  if (!std::holds_alternative<event::Started>(event)) watch_jumps(event, before);
   for (const recovery::Action& action : actions_) {
     if (!machine_) break;
     execute(action);

@@ -197,7 +197,8 @@ class World {
   recovery::Millis longest_wait(std::size_t i) const;
   void check_age(std::size_t i) const;
   void check_outage(std::size_t i) const;
-  void check_cut(const recovery::action::Locate& locate) const;
+  void check_cut(const recovery::action::Locate& locate);
+  void watch_jumps(const recovery::Event& event, const std::vector<Offset>& before);
 
   // checks.cc
   std::size_t index_of(SinkId id) const { return active_[value_of(id)]; }
@@ -238,8 +239,9 @@ class World {
   std::uint32_t life_ = 0;
   std::uint64_t steps_ = 0;
   std::uint64_t idle_ticks_ = 0;     // without time passing
-  std::uint64_t useless_ticks_ = 0;  // one after the other, without an action
-  std::uint64_t clears_ = 0;         // of a halt, by the operator of the last part
+  std::uint64_t useless_ticks_ = 0;  // one after the other, without an action, within a second
+  recovery::Instant useless_since_{};
+  std::uint64_t clears_ = 0;  // of a halt, by the operator of the last part
   std::uint64_t progress_ = 0;
   std::uint64_t faults_seen_ = 0;
   bool faults_on_ = true;
@@ -255,6 +257,12 @@ class World {
     recovery::Millis waits_excused{0};
   };
   std::vector<Watch> watches_;
+  struct Jump {
+    Offset from = 0;
+    Offset to = 0;
+    bool asked = false;  // for a place to cut, by what waited before it
+  };
+  std::vector<Jump> jumps_;                                    // by index in active_
   std::map<std::uint64_t, std::vector<Watch>> asked_watches_;  // with a write that is under way
   std::vector<Watch> stored_watches_;
   recovery::Millis excused_time_{0};  // by which the clock went ahead while no broker could see it
