@@ -74,11 +74,14 @@ void StreamMachine::take_back_dead_letters() {
     Sink& sink = sink_of(note.sink);
     SinkState& state = state_of(sink);
     const auto same = [&](const SkipRange& range) {
-      return range.first == note.first && range.last == note.last;
+      return range.first == note.first && range.last == note.last &&
+             range.reason == LossReason::rejected;
     };
     remove_skip(state.skips, note.first, note.last);
     std::erase_if(sink.waiting_skips, [&](const WaitingSkip& skip) { return same(skip.range); });
     std::erase_if(sink.not_taken, same);
+    // What the journal lost since is skipped all the same.
+    for (const WaitingSkip& left : sink.waiting_skips) recovery::add_skip(state.skips, left.range);
     std::erase_if(losses_, [&](const Loss& loss) { return loss.id == note.entry; });
     state.dead_letter_bytes -= note.bytes;
     out_->push_back(action::Note{sink.id,
@@ -86,7 +89,7 @@ void StreamMachine::take_back_dead_letters() {
                                      to_string(table_.position_of(note.first)) +
                                      ": it is offered to the sink again",
                                  true});
-    deliver(sink, delivery::Released{});
+    if (sink.waiting_skips.empty()) deliver(sink, delivery::Released{});
   }
 }
 

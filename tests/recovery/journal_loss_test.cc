@@ -75,6 +75,45 @@ TEST_F(JournalLoss, OfBlocksThatNobodyHasIsLedgeredSkippedAndFilled) {
   EXPECT_EQ(last<action::Read>()->through, 2U);
 }
 
+// What the disk has no room for as a dead letter is offered again; what is gone is not (seed
+// 1697160).
+TEST_F(JournalLoss, OfARecordThatWasToBeADeadLetterIsSkippedWithoutIt) {
+  StreamPolicy p = policy();
+  p.window_bytes = 800;
+  p.sinks[0].on_reject = OnReject::dead_letter;
+  start(p);
+  hello();
+  for (int i = 0; i < 10; ++i) publish(1, 100);
+  const Offset refused = machine->window().first() - 1;
+  ASSERT_GT(refused, 2U);
+  connect();
+  ASSERT_TRUE(last<action::Read>());
+  BlockInfo block;
+  block.first = 1;
+  block.last = refused;
+  block.bytes = block.running_bytes = 100 * refused;
+  block.received = now.wall;
+  step(event::ReadDone{kSink, last<action::Read>()->id, true, {block}, std::nullopt});
+  ack(refused - 1);
+  auto_write = false;
+  step(
+      event::SinkRejected{kSink, machine->delivery(kSink).attempt(), refused, refused, 100, "bad"});
+  ASSERT_EQ(writes.size(), 1U);
+  ASSERT_EQ(writes[0].dead_letters.size(), 1U);
+  reopen(stored, refused - 1);
+  ASSERT_EQ(writes.size(), 1U);
+  ASSERT_EQ(writes[0].dead_letters.size(), 1U);
+  const auto id = writes[0].id;
+  writes.clear();
+  step(event::Written{id, WriteOutcome::min_free});
+  ASSERT_EQ(writes.size(), 1U);
+  EXPECT_TRUE(writes[0].dead_letters.empty());
+  for (const Loss& loss : writes[0].losses) EXPECT_EQ(loss.reason, LossReason::journal_loss);
+  const std::vector<SkipRange> gone = {{refused, refused, LossReason::journal_loss}};
+  EXPECT_EQ(writes[0].state->sinks[0].skips, gone);
+  EXPECT_FALSE(machine->delivery(kSink).deadline()) << "not before that is durable";
+}
+
 // Welcome says what is safe (seed 2398128).
 TEST_F(JournalLoss, IsMadeGoodBeforeAProducerIsWelcomed) {
   fill();

@@ -138,7 +138,7 @@ void World::check_outage(std::size_t i) const {
 void World::check_cut(const recovery::action::Locate& locate) {
   const std::size_t i = value_of(locate.sink);
   const recovery::SinkPolicy& policy = plan_.policy.sinks[i];
-  if (refused_in_life_) return;  // the disk asks for it
+  if (refused_in_life_ || lost_something_) return;  // the disk asks for it; what waits is not known
   Offset passed = machine_->effective(locate.sink);
   if (Jump& jump = jumps_[i]; jump.to == passed && !std::exchange(jump.asked, true)) {
     passed = jump.from;
