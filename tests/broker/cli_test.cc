@@ -167,7 +167,8 @@ TEST_F(Cli, help_and_version_exit_with_0) {
   EXPECT_EQ(run({"--version"}).code, kOk);
   const auto help = run({"--help"});
   EXPECT_EQ(help.code, kOk);
-  for (const auto* command : {"run", "validate", "status", "publish", "journal", "halt", "sink"}) {
+  for (const auto* command :
+       {"run", "validate", "status", "sink", "halt", "journal", "dead-letters", "publish"}) {
     EXPECT_THAT(help.out, HasSubstr(command));
   }
   EXPECT_THAT(help.out, HasSubstr("Exit codes"));
@@ -181,6 +182,13 @@ TEST_F(Cli, every_command_has_help_and_json) {
                                                                    {"journal", "status"},
                                                                    {"journal", "check"},
                                                                    {"journal", "cat"},
+                                                                   {"journal", "export"},
+                                                                   {"journal", "ledger"},
+                                                                   {"journal", "repair"},
+                                                                   {"dead-letters", "list"},
+                                                                   {"dead-letters", "show"},
+                                                                   {"dead-letters", "replay"},
+                                                                   {"dead-letters", "purge"},
                                                                    {"halt", "show"},
                                                                    {"halt", "clear"},
                                                                    {"sink", "list"},
