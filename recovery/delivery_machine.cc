@@ -190,6 +190,7 @@ void DeliveryMachine::on(const delivery::Skipped& e) {
 
 void DeliveryMachine::on(const delivery::Restarted& e) {
   held_ = false;
+  attempted_ = false;  // from there
   if (state_ != State::paused) lose(State::journaling, Cause::moved);
   acked_ = sent_ = e.acked;
   acked_bytes_ = e.running_bytes;

@@ -120,7 +120,7 @@ std::uint64_t StreamMachine::admissible(const event::BatchCame& batch, std::uint
       const bool halts = sink->policy.on_limit == OnLimit::halt || sink->drop_held;
       if (!halts || sink->delivery.state() == State::live) continue;
       const Backlog waiting = backlog(*sink);
-      const std::uint64_t bytes = max_bytes(*sink);
+      const std::uint64_t bytes = byte_limit(*sink);
       const std::uint64_t count = sink->policy.max_records;
       if (bytes == kUnlimited && count == kUnlimited) continue;
       rooms.push_back({sink.get(), bytes - std::min(bytes, waiting.bytes),
@@ -147,6 +147,7 @@ std::uint64_t StreamMachine::admissible(const event::BatchCame& batch, std::uint
             ": it was lowered below what waits; start with --accept-drop to let go of what is "
             "over it, or raise it again";
       }
+      if (!by_count) room.sink->refused_bytes = records[i].bytes;
       raise(by_count ? CauseKind::max_records : CauseKind::max_bytes, policy.name, std::move(text));
       return i;
     }
@@ -184,6 +185,7 @@ void StreamMachine::end_group() {
   torn_.reset();
   for (auto& sink : sinks_) {
     if (sink->report_waits) resolve_report(*sink);  // its drop ends here
+    end_unwanted_drop(*sink);
   }
 }
 

@@ -84,6 +84,29 @@ std::uint64_t StreamMachine::max_bytes(const Sink& sink) const {
   return limit > kUnlimited - sink.extra_bytes ? kUnlimited : limit + sink.extra_bytes;
 }
 
+// A limit of 0 is a wish to halt, or to let go, at the first loss: what a start finds is no loss
+// before an attempt has failed, nor while it is replayed, which is held against the window.
+bool StreamMachine::lost_something(const Sink& sink) {
+  return sink.delivery.attempted() && sink.delivery.state() != State::replaying &&
+         !sink.restart_change;
+}
+
+std::uint64_t StreamMachine::byte_limit(const Sink& sink) const {
+  const std::uint64_t limit = max_bytes(sink);
+  return limit == 0 && !lost_something(sink) ? policy_.window_bytes : limit;
+}
+
+// Where the policy no longer asks for the open-ended drop that a start has found.
+void StreamMachine::end_unwanted_drop(Sink& sink) {
+  const SinkState& state = state_of(sink);
+  const SinkPolicy& policy = sink.policy;
+  if (!state.dropping || !sink.drop_durable || sink.ending_drop || sink.restart_change) return;
+  if (clean_head_ == torn_) return;  // not before the group's end is known
+  const bool by_outage = state.drop_reason == LossReason::outage && policy.outage_timeout;
+  if (policy.on_limit == OnLimit::drop_oldest && (by_outage || max_bytes(sink) == 0)) return;
+  end_drop(sink);
+}
+
 std::optional<Millis> StreamMachine::outage_elapsed(const Sink& sink) const {
   if (!sink.outage_began) return std::nullopt;
   const Instant until = sink.paused_at ? *sink.paused_at : now_.steady;
@@ -136,16 +159,24 @@ void StreamMachine::track_outage(Sink& sink) {
 
 bool StreamMachine::under_limit(const Sink& sink, CauseKind kind) const {
   const Backlog waiting = backlog(sink);
-  if (waiting.records == 0) return true;  // drained
+  const bool drained = waiting.records == 0;
+  // What was refused has to fit then, or it halts again at once, and so on for ever.
+  const bool live = sink.delivery.state() == State::live;
   switch (kind) {
-    case CauseKind::max_bytes: return waiting.bytes <= clear_below(max_bytes(sink));
-    case CauseKind::max_records: return waiting.records <= clear_below(sink.policy.max_records);
+    case CauseKind::max_bytes:
+      return (drained || waiting.bytes <= clear_below(max_bytes(sink))) &&
+             (live || waiting.bytes + sink.refused_bytes <= max_bytes(sink));
+    case CauseKind::max_records:
+      return (drained || waiting.records <= clear_below(sink.policy.max_records)) &&
+             (live || waiting.records < sink.policy.max_records);
     case CauseKind::max_age:
-      return !sink.policy.max_age || waiting.oldest_received == 0 ||
-             age_of(waiting) <= *sink.policy.max_age + sink.extra_time;
+      // An age that is not known is not below any limit: the next read tells.
+      return drained || !sink.policy.max_age ||
+             (waiting.oldest_received != 0 &&
+              age_of(waiting) <= *sink.policy.max_age + sink.extra_time);
     case CauseKind::outage_timeout: {
       const auto elapsed = outage_elapsed(sink);
-      return !elapsed || !sink.policy.outage_timeout ||
+      return drained || !elapsed || !sink.policy.outage_timeout ||
              *elapsed < *sink.policy.outage_timeout + sink.extra_time;
     }
     default: return true;
@@ -160,17 +191,17 @@ void StreamMachine::judge(Sink& sink) {
   sink.blocking = false;
   for (const CauseKind kind : {CauseKind::max_bytes, CauseKind::max_records, CauseKind::max_age,
                                CauseKind::outage_timeout}) {
-    if (has_cause(kind, policy.name) && under_limit(sink, kind)) clear(kind, policy.name);
+    if (!has_cause(kind, policy.name) || !under_limit(sink, kind)) continue;
+    clear(kind, policy.name);
+    if (kind == CauseKind::max_bytes) sink.refused_bytes = 0;
   }
+  if (sink.restart_change) return;  // where it goes on is not durable yet
+  end_unwanted_drop(sink);
   if (sink.delivery.state() == State::live || state.dropping || sink.ending_drop) return;
   const Backlog waiting = backlog(sink);
   if (waiting.records == 0) return;
-  // A limit of 0 is a wish to halt, or to let go, at the first loss: what a start finds is no loss
-  // before an attempt has failed, nor while it is replayed, which is held against the window.
-  const bool replaying = sink.delivery.state() == State::replaying;
-  const bool tried = sink.delivery.attempted() && !replaying;
-  const bool over_bytes = max_bytes(sink) == 0 ? tried || waiting.bytes > policy_.window_bytes
-                                               : waiting.bytes > max_bytes(sink);
+  const bool tried = lost_something(sink);
+  const bool over_bytes = waiting.bytes > byte_limit(sink) || (tried && max_bytes(sink) == 0);
   const bool over_records = waiting.records > policy.max_records;
   const bool over_age = policy.max_age && waiting.oldest_received != 0 &&
                         age_of(waiting) > *policy.max_age + sink.extra_time;
@@ -217,7 +248,8 @@ void StreamMachine::judge_disk() {
   bool blocks = false;
   for (auto& sink : sinks_) {
     if (effective(*sink) > watermark || sink->delivery.state() == State::live) continue;
-    if (sink->policy.on_limit == OnLimit::drop_oldest && !sink->drop_held) {
+    const bool keeps = durable_.open && effective(*sink) < durable_end_;
+    if (keeps && sink->policy.on_limit == OnLimit::drop_oldest && !sink->drop_held) {
       // Once for each refusal: what it frees shows at the next try.
       if (!state_of(*sink).dropping && !std::exchange(disk_dropped_, true)) {
         drop_oldest(*sink, LossReason::limit);

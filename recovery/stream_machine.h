@@ -150,6 +150,7 @@ class StreamMachine {
     Offset progress_acked = 0;
     Millis extra_time{0};  // an operator's extension
     std::uint64_t extra_bytes = 0;
+    std::uint64_t refused_bytes = 0;  // of the record at which max_bytes halted
     bool blocking = false;
     bool reopen_after_drop = false;  // held while its drop becomes durable
   };
@@ -307,6 +308,9 @@ class StreamMachine {
   bool under_limit(const Sink& sink, CauseKind kind) const;
   std::optional<Millis> outage_elapsed(const Sink& sink) const;
   std::uint64_t max_bytes(const Sink& sink) const;
+  std::uint64_t byte_limit(const Sink& sink) const;
+  static bool lost_something(const Sink& sink);
+  void end_unwanted_drop(Sink& sink);
   Place place_of(const Sink& sink) const;
   void raise(CauseKind kind, std::string sink, std::string text);
   void clear(CauseKind kind, std::string_view sink);

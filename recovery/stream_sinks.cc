@@ -321,6 +321,7 @@ void StreamMachine::settle_sink(Sink& sink) {
     const BlockInfo* block = window_.find(sink.restart_at);
     const std::uint64_t running =
         block != nullptr ? block->running_at(sink.restart_at) : sink.delivery.running_acked();
+    sink.progress_acked = std::min(sink.progress_acked, sink.restart_at);  // what comes is progress
     restart(sink, sink.restart_at, running);
   }
   // The machine of a sink that is being moved takes them up when it starts anew.

@@ -90,6 +90,41 @@ TEST_F(Drops, OfAWholeOutageAreOneEntryThatEndsWithIt) {
   EXPECT_EQ(losses()[1].last, 10U);
 }
 
+// What a reset gives again is not lost before an attempt to send it has failed.
+TEST_F(Drops, OfNothingButLossesAfterAReset) {
+  StreamPolicy p = policy(2);  // the other one is away, so that the journal keeps them
+  p.sinks[0].max_bytes = 0;
+  p.sinks[0].on_limit = OnLimit::drop_oldest;
+  start(p);
+  hello();
+  connect();
+  publish(10);
+  ack(10);
+  forget();
+  step(event::SinkReset{1, kSink, Position{machine->epochs().current(), 5}});
+  EXPECT_TRUE(losses().empty());
+  connect();
+  ASSERT_TRUE(last<action::Send>());
+  EXPECT_EQ(last<action::Send>()->first, 5U);
+}
+
+// Whoever takes the wish to drop out of the configuration wants what comes from now on.
+TEST_F(Drops, EndWhereThePolicyNoLongerAsksForThem) {
+  start_away();
+  publish(5);
+  ASSERT_EQ(losses().size(), 1U);
+  ASSERT_TRUE(stored->sinks[0].dropping);
+  event::HelloCame again;
+  again.acknowledged = Position{machine->epochs().current(), 5};
+  start(policy(), stored, journal_end);
+  hello(again);
+  forget();
+  publish(5);
+  EXPECT_FALSE(stored->sinks[0].dropping);
+  EXPECT_EQ(machine->effective(kSink), 5U);
+  EXPECT_EQ(machine->journal_end(), 10U);
+}
+
 // Of the group that had begun nothing is dropped, so before record 1 there is nothing to speak of.
 TEST_F(Drops, OfNothingHaveAnEnd) {
   start_away();

@@ -31,6 +31,16 @@ class Limits : public StreamFixture {
     start(p, stored, journal_end);
     lose(kSink, SinkLoss::connect_failed);
   }
+  // Of records of 100 bytes.
+  BlockInfo journal_block(Offset first, Offset last) const {
+    BlockInfo block;
+    block.first = first;
+    block.last = last;
+    block.bytes = 100 * (last - first + 1);
+    block.running_bytes = 100 * last;
+    block.received = now.wall;
+    return block;
+  }
   void command(SinkCommand command) { step(event::SinkCommanded{7, kSink, command}); }
   void set_clock(Millis by) {
     now.wall += by.count();
@@ -101,6 +111,86 @@ TEST_F(Limits, OfAgeHoldForARecordThatHasLeftTheWindow) {
   EXPECT_EQ(machine->backlog(kSink).oldest_received, first);
   pass(Millis(1));
   EXPECT_TRUE(halted(CauseKind::max_age));
+}
+
+// Between two reads of a replay nobody knows how old the next record is.
+TEST_F(Limits, OfAgeAreNotOverBecauseAnAgeIsNotKnown) {
+  StreamPolicy p = timed({}, minutes(10));
+  p.window_bytes = 2000;
+  begin_outage(p);
+  for (int i = 0; i < 100; ++i) publish();
+  pass(minutes(10) + Millis(1));
+  ASSERT_TRUE(halted(CauseKind::max_age));
+  step(event::SinkNudged{kSink});
+  connect();
+  ASSERT_TRUE(last<action::Read>());
+  step(
+      event::ReadDone{kSink, last<action::Read>()->id, true, {journal_block(1, 10)}, std::nullopt});
+  ack(10);
+  EXPECT_EQ(machine->delivery(kSink).state(), State::replaying);
+  EXPECT_TRUE(halted(CauseKind::max_age));
+}
+
+// Each time the refused record would come again, be discarded again, and so on.
+TEST_F(Limits, OfSizeHaltUntilWhatWasRefusedFits) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_bytes = 1000;
+  for (const std::uint64_t before : {0, 600}) {
+    start(p);
+    hello();
+    lose(kSink, SinkLoss::connect_failed);
+    forget();
+    if (before != 0) publish(1, before);
+    publish(1, 1200 - before);
+    EXPECT_TRUE(halted(CauseKind::max_bytes)) << before;
+    EXPECT_TRUE(all<action::Resume>().empty()) << before;
+    step(event::SinkNudged{kSink});
+    connect();
+    if (before != 0) ack(1);
+    EXPECT_FALSE(machine->halted()) << before;
+    EXPECT_EQ(all<action::Resume>().size(), 1U) << before;
+  }
+}
+
+// A limit of nothing halts at a loss, and not because a start has not connected yet.
+TEST_F(Limits, OfNothingWaitForAnAttempt) {
+  StreamPolicy p = policy();
+  p.sinks[0].max_bytes = 0;
+  start(p);
+  hello();
+  forget();
+  publish();
+  EXPECT_FALSE(machine->halted());
+  lose(kSink, SinkLoss::connect_failed);
+  publish();
+  EXPECT_TRUE(halted(CauseKind::max_bytes));
+  EXPECT_TRUE(all<action::Resume>().empty());
+}
+
+// What is sent again after a reset is progress, though it was acknowledged before.
+TEST_F(Limits, OfAnOutageDoNotTripDuringTheReplayAfterAReset) {
+  StreamPolicy p = policy(2);  // the other one is away, so that the journal keeps them
+  p.sinks[0].outage_timeout = minutes(1);
+  p.sinks[0].max_in_flight = 100'000;
+  p.window_bytes = 2000;
+  start(p);
+  hello();
+  connect();
+  for (Offset i = 1; i <= 100; ++i) {
+    publish();
+    ack(i);
+  }
+  step(event::SinkReset{1, kSink, Position{machine->epochs().current(), 1}});
+  connect();
+  ASSERT_TRUE(last<action::Read>());
+  step(
+      event::ReadDone{kSink, last<action::Read>()->id, true, {journal_block(1, 60)}, std::nullopt});
+  for (Offset acked = 1; acked < 50; ++acked) {
+    ASSERT_EQ(machine->delivery(kSink).state(), State::replaying);
+    ack(acked);
+    pass(seconds(2));
+  }
+  EXPECT_FALSE(machine->halted());
 }
 
 TEST_F(Limits, OfAgeForgetWhatWasAcknowledged) {

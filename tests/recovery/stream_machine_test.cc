@@ -432,6 +432,34 @@ TEST_F(Stream, DropsAnEighthOnceForEachRefusalOfTheDisk) {
   EXPECT_EQ(last<action::Locate>()->bytes_min, 1100U + (8800 - 1100) / 8);
 }
 
+// What the journal does not have frees nothing when it is let go.
+TEST_F(Stream, HaltsWhereNothingIsLeftToDropThatFreesTheDisk) {
+  StreamPolicy p = policy();
+  p.sinks[0].on_limit = OnLimit::drop_oldest;
+  start(p);
+  hello();
+  publish(8);
+  ASSERT_EQ(machine->journal_end(), 8U);
+  auto_write = false;
+  publish(8);
+  forget();
+  for (int i = 0; i < 5 && !machine->halted(); ++i) {
+    while (!writes.empty()) {
+      const auto write = writes.front();
+      writes.erase(writes.begin());
+      const bool appends = write.append_last != 0;
+      step(event::Written{write.id, appends ? WriteOutcome::min_free : WriteOutcome::ok});
+    }
+    if (last<action::Locate>()) {
+      step(event::Located{kSink, last<action::Locate>()->id, true, 8, 800, now.wall});
+    }
+    pass(kDiskRetry);
+  }
+  EXPECT_TRUE(machine->halted());
+  for (const auto& lost : all<action::Lost>()) EXPECT_LE(lost.loss.last, 8U);
+  EXPECT_LE(machine->effective(kSink), 8U);
+}
+
 // Where a crash left a checkpoint behind what the producer saw acknowledged.
 TEST_F(Stream, StopsWhileAFirstHelloIsResolved) {
   start(policy());

@@ -66,7 +66,9 @@ void World::watch_limits() {
   for (std::size_t i = 0; i < active_.size(); ++i) {
     Watch& watch = watches_[active_[i]];
     const SinkId id{static_cast<std::uint32_t>(i)};
-    if (const Offset acked = machine_->delivery(id).acked(); acked > watch.acked) {
+    const Offset acked = machine_->delivery(id).acked();
+    watch.acked = std::min(watch.acked, acked);  // what comes after a reset is progress as well
+    if (acked > watch.acked) {
       watch = {acked, now_, excused_time_, watch.paused_at, Millis(0), std::nullopt, Millis(0)};
       if (watch.paused_at) watch.paused_at = now_;
     }
