@@ -48,7 +48,8 @@ struct Options {
   // the rest.
   bool resumes = false;
   bool assign_epoch = false;  // begin in a new epoch
-  // What an earlier process of the same producer knew, if that was kept; see Status.
+  // What an earlier process of the same producer knew, if that was kept; see Status. Unless it
+  // `resumes`, this one then begins in a new epoch: nobody knows what else the earlier one sent.
   std::optional<Position> acknowledged;
 
   // Bounds the memory of unacknowledged records; publish() waits beyond. One record alone may

@@ -59,6 +59,7 @@ class Client::Impl : public Link::Handler {
   void on_welcome(const v1::Welcome& message);
   void on_ack(const v1::Ack& ack);
   void on_reject(const v1::Reject& reject);
+  bool begins_behind_another() const;
   void on_halt(const google::protobuf::RepeatedPtrField<v1::HaltCause>& causes);
   void on_resume(const v1::Resume& resume);
   // Where this producer goes on after a Welcome; an error is final. Requires mutex_.
@@ -97,7 +98,8 @@ class Client::Impl : public Link::Handler {
   std::shared_ptr<Link> link_;
   std::string control_;  // frames that go out before the next batch
   Clock::time_point lost_at_ = Clock::now();
-  int attempts_ = 0;  // since the broker last said something after its Welcome
+  int attempts_ = 0;        // since the broker last said something after its Welcome
+  bool told_halt_ = false;  // on_halt was called, and on_resume not since
   bool assigning_ = false;  // this connection's Hello asks for a new epoch
   bool sent_something_ = false;
   int silent_intervals_ = 0;

@@ -111,10 +111,18 @@ void Client::Impl::opened() {
     } else if (acknowledged != Position{} && !options_.resumes) {
       *hello.mutable_oldest() = wire::to_proto({acknowledged.epoch, acknowledged.sequence + 1});
     }
-    assigning_ = epoch_ == Epoch::asked;
+    assigning_ = epoch_ == Epoch::asked || begins_behind_another();
     if (assigning_) hello.set_assign_epoch(true);
   }
   send(wire::encode(frame));
+}
+
+// Nothing was published yet, and an earlier process of this producer may have sent more than this
+// one knows to be acknowledged. If the broker died since, it no longer has that, while sinks may:
+// in the same epoch they would take the first records of this process for those.
+bool Client::Impl::begins_behind_another() const {
+  if (options_.resumes || outbox_.last() > 0 || status_.acknowledged == Position{}) return false;
+  return !welcome_ || status_.acknowledged < welcome_->held;
 }
 
 void Client::Impl::lost(const std::string& why) { retry(why); }
@@ -264,7 +272,7 @@ void Client::Impl::on_welcome(const v1::Welcome& message) {
   ++status_.connections;
   status_.generation = message.generation();
   status_.epoch = message.epoch();
-  if (assigning_) epoch_ = Epoch::as_is;
+  if (assigning_ && epoch_ == Epoch::asked) epoch_ = Epoch::as_is;
   const Position before = status_.acknowledged;
   acknowledge(welcome_->safe);
   const Position after = status_.acknowledged;
@@ -280,6 +288,8 @@ void Client::Impl::on_welcome(const v1::Welcome& message) {
   }
   if (message.halt().empty()) {
     set_state(State::live, "");
+    // The halt it was told of ended while there was no connection.
+    if (std::exchange(told_halt_, false) && events_.on_resume) events_.on_resume();
   } else {
     on_halt(message.halt());
   }
@@ -299,7 +309,7 @@ Result<std::optional<EpochChange>> Client::Impl::place(std::uint64_t epoch, Posi
     return Change{};
   }
   const Position next = outbox_.next_position();
-  if (assigning_) {
+  if (assigning_ && epoch_ == Epoch::asked) {
     if (epoch <= next.epoch) return Error{"the broker did not open a newer epoch"};
     outbox_.begin_at({epoch, 1}, before_epoch);
     sent_ = outbox_.last();
@@ -372,6 +382,7 @@ void Client::Impl::on_halt(const google::protobuf::RepeatedPtrField<v1::HaltCaus
     if (over()) return;
     status_.halt = causes;
   }
+  told_halt_ = true;
   set_state(State::halted, why);
   if (events_.on_halt) events_.on_halt(causes);
 }
@@ -387,6 +398,7 @@ void Client::Impl::on_resume(const v1::Resume& resume) {
     sent_ = std::max(std::min(held, sent_), outbox_.acknowledged());
   }
   if (halted) {
+    told_halt_ = false;
     set_state(State::live, "");
     if (events_.on_resume) events_.on_resume();
   }

@@ -279,6 +279,58 @@ TEST_F(Reconnect, ALossWhileALargeBatchIsUnderWayLosesNothing) {
   EXPECT_EQ(received, payload);
 }
 
+// A process before this one sent what is held and not safe; the broker may have lost it since.
+TEST_F(Reconnect, BehindRecordsOfAnotherProcessANewEpochBegins) {
+  client_ = Client::create(options_for(broker_), log_.events()).value();
+  peer_ = broker_.accept();
+  Greeting greeting;
+  greeting.held = {kEpoch, 12};
+  greeting.safe = {kEpoch, 10};
+  EXPECT_FALSE(peer_->greet(greeting).assign_epoch());
+  log_.await("live");
+  peer_->close();
+  peer_ = broker_.accept();
+  greeting.held = {kEpoch + 1, 0};
+  greeting.epoch = kEpoch + 1;
+  EXPECT_TRUE(peer_->greet(greeting).assign_epoch());
+  log_.await("live");
+  EXPECT_EQ(publish(*client_, "k").value(), (Position{kEpoch + 1, 1}));
+}
+
+TEST_F(Reconnect, WhatIsPublishedWhileAnEpochIsAskedForIsSentInIt) {
+  client_ = Client::create(options_for(broker_), log_.events()).value();
+  peer_ = broker_.accept();
+  Greeting greeting;
+  greeting.held = {kEpoch, 12};
+  greeting.safe = {kEpoch, 10};
+  peer_->greet(greeting);
+  log_.await("live");
+  peer_->close();
+  peer_ = broker_.accept();
+  EXPECT_TRUE(peer_->hello().assign_epoch());
+  EXPECT_EQ(publish(*client_, "k").value(), (Position{kEpoch, 13}));
+  greeting.held = {kEpoch + 1, 0};
+  greeting.epoch = kEpoch + 1;
+  peer_->welcome(greeting);
+  const Sent sent = peer_->records(1);
+  EXPECT_EQ(sent.first, (Position{kEpoch + 1, 1}));
+  EXPECT_THAT(sent.payloads, ElementsAre("k"));
+}
+
+// A node that stopped at on_halt waits for on_resume, also where the broker was started again.
+TEST_F(Reconnect, AHaltThatEndedMeanwhileIsOver) {
+  client_ = Client::create(options_for(broker_), log_.events()).value();
+  peer_ = broker_.accept();
+  peer_->greet();
+  log_.await("live");
+  peer_->halt();
+  log_.await("halted");
+  peer_->close();
+  peer_ = broker_.accept();
+  peer_->greet();
+  log_.await("resume");
+}
+
 TEST_F(Reconnect, AProducerThatKnowsWhatWasAcknowledgedSaysSo) {
   Options options = options_for(broker_);
   options.acknowledged = Position{kEpoch, 10};
@@ -289,6 +341,8 @@ TEST_F(Reconnect, AProducerThatKnowsWhatWasAcknowledgedSaysSo) {
   const v1::Hello hello = peer_->greet(greeting);
   EXPECT_EQ(wire::from_proto(hello.acknowledged()), (Position{kEpoch, 10}));
   EXPECT_EQ(wire::from_proto(hello.oldest()), (Position{kEpoch, 11}));
+  // Sinks may hold more of the old one, which new records must not pass for.
+  EXPECT_TRUE(hello.assign_epoch());
   EXPECT_EQ(publish(*client_, "k").value(), (Position{kEpoch, 11}));
   EXPECT_EQ(peer_->batch().first, (Position{kEpoch, 11}));
 }
