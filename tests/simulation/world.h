@@ -241,6 +241,7 @@ class World {
   std::uint64_t idle_ticks_ = 0;     // without time passing
   std::uint64_t useless_ticks_ = 0;  // one after the other, without an action, within a second
   recovery::Instant useless_since_{};
+  std::uint64_t silent_resumes_ = 0;  // since something was admitted, or a halt was told
   std::uint64_t clears_ = 0;  // of a halt, by the operator of the last part
   std::uint64_t progress_ = 0;
   std::uint64_t faults_seen_ = 0;

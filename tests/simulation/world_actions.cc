@@ -39,6 +39,7 @@ void World::push_block(Offset first, std::uint64_t count, std::uint64_t running_
 void World::run(const action::Admit& a) {
   require(batch_ != nullptr, "admitted without a batch at hand");
   require(a.count > 0 && a.skip + a.count <= batch_->size(), "admitted more than there is");
+  silent_resumes_ = 0;
   if (records_.empty()) records_first_ = a.first;
   require(a.first == records_first_ + records_.size(), "admitted with a gap: offset", a.first);
   // A batch names its newest mark, and no other.
@@ -138,6 +139,7 @@ void World::run(const action::Acknowledge& a) {
 void World::run(const action::Halt& a) {
   if (tracing()) trace("  halt: ", recovery::name_of(a.causes.front().kind));
   require(!a.causes.empty() && machine_->halted(), "a halt without a cause");
+  silent_resumes_ = 0;
   const bool durable = std::ranges::all_of(a.causes, [&](const recovery::HaltCause& cause) {
     return std::ranges::any_of(journal_.latch, [&](const recovery::HaltCause& c) {
       return c.kind == cause.kind && c.sink == cause.sink;
@@ -152,6 +154,7 @@ void World::run(const action::Halt& a) {
 void World::run(const action::Resume& a) {
   if (tracing()) trace("  resume ", a.held);
   require(!machine_->halted(), "resumed while a cause is left");
+  require(++silent_resumes_ < 10, "refused and told to go on again and again, without a halt");
   require(!damaged_, "resumed while nobody has accepted what is lost");
   producer_.resume(a.held);
 }
