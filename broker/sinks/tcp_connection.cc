@@ -309,6 +309,9 @@ void TcpConnection::poll_kernel() {
 void TcpConnection::settle(std::uint64_t units) {
   if (const std::optional<Offset> through = acks_.take(units)) {
     events_->acked(attempt_, *through);
+    if (events_ == nullptr) {
+      return;  // the stream had enough of this attempt
+    }
   }
   if (refused_ && acks_.all_taken() && !writing_ && write_error_.empty()) {
     SinkEvents* const events = events_;

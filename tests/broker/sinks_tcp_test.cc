@@ -139,6 +139,20 @@ TEST_F(TcpSinkTest, ANewlineIsRejectedOnceEverythingBeforeItIsTakenAndNothingBey
   stop(*sink);
 }
 
+TEST_F(TcpSinkTest, AStreamThatClosesAsItHearsTheLastAcknowledgementHearsOfNoRejection) {
+  const auto sink = make();
+  connect(*sink);
+  events.on_event = [&](const std::string& line) {
+    if (line.starts_with("acked")) sink->close(Attempt{1});
+  };
+  sink->send(Attempt{1}, {block_of(1, {"one", "t\nwo"})});
+  ASSERT_TRUE(await_received("one\n"));
+  listener.peer->write("1\n");
+  ASSERT_TRUE(await([&] { return listener.peer->closed; }));
+  EXPECT_TRUE(events.last_is("acked 1 1"));
+  stop(*sink);
+}
+
 TEST_F(TcpSinkTest, ARejectedRecordInPartsNamesAllOfThemAndSendsNone) {
   const auto sink = make();
   connect(*sink);
