@@ -359,16 +359,18 @@ void Stream::on(action::CoverageMoved& a) {
 
 void Stream::on(action::Lost& a) {
   const recovery::Loss& loss = a.loss;
-  const std::uint64_t count = loss.growing ? 0 : loss.last - loss.first + 1;
   log::warning("records did not reach a sink", {{"stream", name_},
                                                 {"sink", loss.sink},
                                                 {"first", loss.first_position},
                                                 {"last", loss.last_position},
+                                                {"count", loss.fresh},
                                                 {"reason", name_of(loss.reason)},
                                                 {"upper_bound", loss.upper_bound},
                                                 {"why", loss.text}});
   for (const auto& slot : slots_) {
-    if (loss.sink.empty() || loss.sink == slot->config.name) slot->probe.let_go(loss.reason, count);
+    if (loss.sink.empty() || loss.sink == slot->config.name) {
+      slot->probe.let_go(loss.reason, loss.fresh);
+    }
   }
 }
 

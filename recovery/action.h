@@ -56,7 +56,8 @@ struct Loss {
   std::uint64_t id = 0;
   std::string sink;  // empty: every sink of the stream
   Offset first = 0;
-  Offset last = 0;  // before `first`: nothing after all
+  Offset last = 0;          // before `first`: nothing after all
+  std::uint64_t fresh = 0;  // records that its entry did not name before; 0 while it is growing
   Position first_position;
   Position last_position;
   LossReason reason{};

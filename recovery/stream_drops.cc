@@ -15,6 +15,7 @@ Loss StreamMachine::make_loss(std::string sink, Offset first, Offset last, LossR
   loss.sink = std::move(sink);
   loss.first = first;
   loss.last = last;
+  loss.fresh = last < first ? 0 : last - first + 1;
   loss.first_position = table_.position_of(first);
   loss.last_position = table_.position_of(last);
   loss.reason = reason;

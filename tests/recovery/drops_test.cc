@@ -88,6 +88,8 @@ TEST_F(Drops, OfAWholeOutageAreOneEntryThatEndsWithIt) {
   EXPECT_EQ(losses()[1].id, losses()[0].id);
   EXPECT_EQ(losses()[1].first, losses()[0].first);
   EXPECT_EQ(losses()[1].last, 10U);
+  EXPECT_EQ(losses()[0].fresh, 0U);
+  EXPECT_EQ(losses()[1].fresh, 10U);
 }
 
 // What a reset gives again is not lost before an attempt to send it has failed.
@@ -148,6 +150,7 @@ TEST_F(Drops, ThatGoOnAreTheSameEntryGrown) {
     EXPECT_EQ(loss.id, losses()[0].id);
     EXPECT_EQ(loss.first, 1U);
     EXPECT_GT(loss.last, last);
+    EXPECT_EQ(loss.fresh, loss.last - last);
     last = loss.last;
   }
 }
