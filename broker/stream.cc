@@ -271,12 +271,8 @@ bool Stream::reset(const std::string& sink, std::optional<Position> from, bool a
     reply(false, kStarting);
     return true;
   }
-  Offset target = machine_.head();
-  if (from) {
-    const auto offset = machine_.epochs().offset_of(*from);
-    target = offset ? *offset - std::min<Offset>(*offset, 1) : 0;
-  }
-  const Offset taken = machine_.effective(slot->id);
+  const Offset target = machine_.reset_target(from).value_or(0);  // else the machine refuses
+  const Offset taken = machine_.standing(slot->id).passed;
   if (target > taken && !accept_drop) {
     reply(false, "the sink has not taken the " + std::to_string(target - taken) +
                      " records before that; they are let go only with accept_drop");

@@ -78,6 +78,15 @@ class StreamMachine {
   const DeliveryMachine& delivery(SinkId sink) const { return sinks_[value_of(sink)]->delivery; }
   // The position through which a sink has acknowledged, or which policy let it pass durably.
   Offset effective(SinkId sink) const { return effective(*sinks_[value_of(sink)]); }
+  // Where a sink stands: it took all through `took`, and needs nothing through `passed`.
+  struct Standing {
+    Offset took = 0;
+    Offset passed = 0;
+  };
+  Standing standing(SinkId sink) const { return standing(*sinks_[value_of(sink)]); }
+  // After which record a reset goes on, as far as records exist: the head, or the record before
+  // `from`. Nothing: its epoch is not known.
+  std::optional<Offset> reset_target(const std::optional<Position>& from) const;
   struct Backlog {
     std::uint64_t records = 0;
     std::uint64_t bytes = 0;
@@ -276,6 +285,7 @@ class StreamMachine {
   void settle_sink(Sink& sink);
   void restart(Sink& sink, Offset at, std::uint64_t running_bytes);
   Offset effective(const Sink& sink) const;
+  Standing standing(const Sink& sink) const;
   Offset min_effective() const;
   Sink& sink_of(SinkId id) { return *sinks_[value_of(id)]; }
   SinkState& state_of(const Sink& sink) { return want_.sinks[value_of(sink.id)]; }

@@ -21,6 +21,14 @@ Offset StreamMachine::effective(const Sink& sink) const {
   return std::min(through, head_);
 }
 
+// What it said when it was parked may be less than what it once acknowledged.
+StreamMachine::Standing StreamMachine::standing(const Sink& sink) const {
+  const Offset took = std::min(sink.delivery.acked(), head_);
+  if (state_of(sink).parked.empty() || !sink.reported) return {took, effective(sink)};
+  const Offset holds = std::min(took, table_.offset_of(*sink.reported).value_or(took));
+  return {holds, holds};
+}
+
 Offset StreamMachine::min_effective() const {
   Offset lowest = head_;
   for (const auto& sink : sinks_) lowest = std::min(lowest, effective(*sink));
@@ -140,6 +148,7 @@ void StreamMachine::on(const event::SinkRejected& e) {
     return deliver(sink, delivery::Lost{e.attempt, SinkLoss::protocol});
   }
   deliver(sink, delivery::Held{true});
+  sink.reported.reset();  // it has taken more since
   SinkState& state = state_of(sink);
   const std::string what =
       "record " + to_string(table_.position_of(e.first)) + " was refused: " + e.reason;
@@ -215,6 +224,14 @@ void StreamMachine::on(const event::SinkCommanded& e) {
   sink.answers.push_back({change(), e.request, std::string(name_of(sink.delivery.state()))});
 }
 
+std::optional<Offset> StreamMachine::reset_target(const std::optional<Position>& from) const {
+  if (!from) return head_;
+  const auto offset = table_.offset_of(*from);
+  if (!offset) return table_.older_than_all(from->epoch) ? std::optional<Offset>(0) : std::nullopt;
+  const bool at_base = from->sequence == 0 || *offset == 0;
+  return std::min(at_base ? *offset : *offset - 1, head_);
+}
+
 // The cursor goes where the operator says, as far as records exist; the rest is ledgered (D5).
 void StreamMachine::on(const event::SinkReset& e) {
   Sink& sink = sink_of(e.sink);
@@ -223,16 +240,10 @@ void StreamMachine::on(const event::SinkReset& e) {
   };
   if (!known_) return refuse("the head of the stream is not known before a producer connects");
   if (sink.restart_change) return refuse("another reset of this sink is under way");
-  Offset target = head_;
-  if (e.from) {
-    const auto offset = table_.offset_of(*e.from);
-    if (!offset && !table_.older_than_all(e.from->epoch)) {
-      return refuse("no epoch " + std::to_string(e.from->epoch) + " is known to this stream");
-    }
-    target = offset ? (*offset == 0 ? 0 : *offset - 1) : 0;
-    if (e.from->sequence == 0 && offset) target = *offset;
+  const auto target = reset_target(e.from);
+  if (!target) {
+    return refuse("no epoch " + std::to_string(e.from->epoch) + " is known to this stream");
   }
-  target = std::min(target, head_);
   SinkState& state = state_of(sink);
   deliver(sink, delivery::Held{false});
   sink.report_waits = false;
@@ -244,15 +255,9 @@ void StreamMachine::on(const event::SinkReset& e) {
     sink.drop_durable = false;
     state.dropping = false;
   }
-  Offset passed = effective(sink);
-  Offset took = std::min(sink.delivery.acked(), head_);
-  if (!state.parked.empty() && sink.reported) {
-    // What it said when it was parked may be less than what it once acknowledged.
-    took = std::min(took, table_.offset_of(*sink.reported).value_or(took));
-    passed = took;
-  }
+  const Standing stands = standing(sink);
   state.parked.clear();
-  const Offset goes_on = move_cursor(sink, target, took, passed);
+  const Offset goes_on = move_cursor(sink, *target, stands.took, stands.passed);
   sink.answers.push_back(
       {*sink.restart_change, e.request, "goes on after " + to_string(table_.position_of(goes_on))});
 }

@@ -109,6 +109,10 @@ def a_destination_restored_from_a_backup_waits_until_its_operator_says_from_wher
     same(files / "taken", half)
     position = why.split("--from ")[1].split()[0]
     expect(sequence(position) == 2_001, why)
+    # To the end of the stream, it would be without what it says that it lacks.
+    refused = edge.cli("sink", "reset", "s/hub", code=FAILED)
+    expect("has not taken the 8000 records" in refused["error"], refused)
+    expect(not edge.cli("journal", "status")["streams"][0]["ledger"], "they are given up")
     edge.cli("sink", "reset", "s/hub", "--from", position)
     edge.wait_drained("hub")
     hub.wait_drained("f")

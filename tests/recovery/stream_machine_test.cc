@@ -590,6 +590,37 @@ TEST_F(Stream, ParksASinkThatIsBehindWhatItHadAcknowledged) {
   pass(Millis(2000));
   connect(kSink, Position{1'700'000'000, 4});
   EXPECT_EQ(machine->delivery(kSink).state(), State::parked);
+  EXPECT_EQ(machine->standing(kSink).took, 4U);
+  EXPECT_EQ(machine->standing(kSink).passed, 4U);
+}
+
+TEST_F(Stream, LedgersOfASinkThatParkedForWhatItRefusedOnlyWhatAResetPasses) {
+  start(policy());
+  hello();
+  connect(kSink, Position{machine->epochs().current(), 0});
+  publish(5);
+  ack(2);
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 3, 3, 100, "bad"});
+  ASSERT_EQ(machine->delivery(kSink).state(), State::parked);
+  EXPECT_EQ(machine->standing(kSink).passed, 2U);
+  step(event::SinkReset{1, kSink, Position{machine->epochs().current(), 4}});
+  ASSERT_EQ(all<action::Lost>().size(), 1U);
+  EXPECT_EQ(last<action::Lost>()->loss.first, 3U);
+  EXPECT_EQ(last<action::Lost>()->loss.last, 3U);
+}
+
+TEST_F(Stream, ResetsToTheRecordBeforeAPositionAsFarAsRecordsExist) {
+  start(policy());
+  hello();
+  publish(5);
+  const std::uint64_t epoch = machine->epochs().current();
+  const auto target = [this](Position from) { return machine->reset_target(from); };
+  EXPECT_EQ(machine->reset_target({}), 5U);
+  EXPECT_EQ(target({epoch, 0}), 0U);
+  EXPECT_EQ(target({epoch, 3}), 2U);
+  EXPECT_EQ(target({epoch, 9}), 5U);
+  EXPECT_EQ(target({epoch - 1, 9}), 0U);
+  EXPECT_EQ(target({epoch + 1, 1}), std::nullopt);
 }
 
 TEST_F(Stream, WritesADeadLetterBeforeAnythingBeyondItIsSent) {
