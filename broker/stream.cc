@@ -199,7 +199,6 @@ void Stream::introduce(Introduction introduction) {
 
 void Stream::run_came(SessionId session, const Run& run) {
   INVARIANT(!stepping_);  // the run lives only until this returns
-  probe_.received(run.count(), run.bytes());
   // Before the machine sees any of it: nothing behind a fork may be taken.
   if (const auto fork = fork_of(run)) {
     probe_.order_violation();

@@ -58,7 +58,9 @@ void Stream::execute(recovery::Action& action) {
 
 void Stream::on(action::Admit& a) {
   INVARIANT(run_ != nullptr);
-  window_.push(run_->block(a.skip, a.count, a.first, a.position, a.running_bytes, stepped_at_));
+  BlockPtr block = run_->block(a.skip, a.count, a.first, a.position, a.running_bytes, stepped_at_);
+  if (!block->skip) probe_.received(block->count, block->bytes());
+  window_.push(std::move(block));
 }
 
 void Stream::on(action::Duplicate& a) { probe_.duplicates_dropped(a.count); }

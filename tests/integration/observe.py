@@ -4,8 +4,9 @@ import json
 import re
 
 import harness
-from harness import ROOT, expect, file_sink, stream, tcp_sink, wait_for
-from verify import same
+from harness import HALTED, ROOT, expect, file_sink, stream, tcp_sink, wait_for
+from hostile import FORK, Client, example
+from verify import delivered, same
 
 RECORDS = 5_000
 
@@ -81,6 +82,44 @@ def every_series_exists_from_the_start_and_is_right_after_a_restart(run):
         expect(broker.metrics()[key] > 0, f"{key} is forgotten")
     started = f'spillway_outage_started_timestamp_seconds{{sink="t",stream="s"}}'
     expect(abs(broker.metrics()[started] - before[started]) < 1, "the outage began anew")
+
+
+def what_a_halt_refuses_counts_as_received_when_it_is_taken(run):
+    published = run.records("records", RECORDS)
+    receiver = run.receiver(run.port(), "taken")
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port, "max_records = 1000"))).start()
+
+    def received():
+        series = broker.metrics()
+        return tuple(series[f'spillway_received_{what}_total{{stream="s"}}']
+                     for what in ("messages", "bytes"))
+    run.publish(broker.address, published, "--resume", "--give-up-after", "1500ms").result(HALTED)
+    waits = broker.wait_halt()["sinks"][0]["backlog"]
+    expect(received() == (waits["records"], waits["bytes"]) and waits["records"] == 1_000,
+           f"{received()} is received, {waits} is held")
+    receiver.start()
+    broker.wait_halt(active=False)
+    run.publish(broker.address, published, "--resume").result()
+    broker.wait_drained("t")
+    expect(received()[0] == RECORDS, f"{received()} is received of {RECORDS}")
+    delivered(receiver.path, published)
+
+
+def what_comes_again_does_not_count_as_received(run):
+    broker = run.broker("broker", stream(file_sink("f", run.folder / "kept"), name="bad")).start()
+    client = Client(broker)
+    epoch = client.welcomed()[4]
+
+    def batch(first, end, text=b"good"):
+        return example.batch(epoch, first, [example.record(epoch, n, b"%d %s" % (n, text))
+                                            for n in range(first, end)])
+    # Again, some of it again with new ones, and other content, which is refused.
+    client.send(batch(1, 4) + batch(1, 4) + batch(2, 6) + batch(5, 8, b"other"))
+    code = client.rejected()
+    expect(code == FORK, f"Reject {code}")
+    counted = broker.metrics()['spillway_received_messages_total{stream="bad"}']
+    expect(counted == 5, f"{counted} are counted, 5 were taken")
+    expect(broker.stream("bad")["held"].endswith("/5"), broker.stream("bad"))
 
 
 def health_and_status_answer_from_the_start_to_the_end(run):
