@@ -125,6 +125,7 @@ SinkStatus Stream::sink_status(const Slot& slot, const recovery::Now& at) const 
   const recovery::SinkState& state = machine_.wanted().sinks[value_of(slot.id)];
   const auto backlog = machine_.backlog(slot.id);
   const auto outage = machine_.outage(slot.id);
+  const auto limits = machine_.limits(slot.id);
   SinkStatus status;
   status.name = slot.config.name;
   status.type = config::type_of(slot.config);
@@ -137,12 +138,12 @@ SinkStatus Stream::sink_status(const Slot& slot, const recovery::Now& at) const 
   status.sent = position_of(delivery.sent());
   status.backlog = {backlog.records, backlog.bytes, age_seconds(at, backlog.oldest_received)};
   status.limits.on_limit = word_for(slot.config.on_limit);
-  status.limits.max_bytes = limit_status(slot.config.max_bytes, backlog.bytes);
+  status.limits.max_bytes = limit_status(limits.max_bytes, backlog.bytes);
   status.limits.max_records = limit_status(slot.config.max_records, backlog.records);
   status.limits.max_age_seconds =
-      limit_status(in_seconds(slot.config.max_age), status.backlog.age_seconds);
-  status.limits.outage_timeout_seconds = {in_seconds(slot.config.outage_timeout),
-                                          in_seconds(slot.config.outage_timeout)};
+      limit_status(in_seconds(limits.max_age), status.backlog.age_seconds);
+  status.limits.outage_timeout_seconds = {in_seconds(limits.outage_timeout),
+                                          in_seconds(limits.outage_timeout)};
   status.limits.dead_letter_bytes = limit_status(
       std::optional<std::uint64_t>(slot.config.dead_letter_bytes), state.dead_letter_bytes);
   if (outage.on) {
@@ -198,7 +199,7 @@ double Stream::forecast(Slot& slot, const recovery::Now& at) const {
   slot.backlog_bytes.observe(now_seconds, static_cast<double>(backlog.bytes));
   slot.backlog_records.observe(now_seconds, static_cast<double>(backlog.records));
   double left = metrics::kNever;
-  if (const auto limit = slot.config.max_bytes; limit && *limit != 0) {
+  if (const auto limit = machine_.limits(slot.id).max_bytes; limit && *limit != 0) {
     left = std::min(left, slot.backlog_bytes.seconds_below(static_cast<double>(*limit)));
   }
   if (const auto limit = slot.config.max_records) {
@@ -239,8 +240,8 @@ void Stream::sample_sink(Slot& slot, const recovery::Now& at) {
   const auto outage = machine_.outage(slot.id);
   if (outage.on && outage.remaining) {
     sample.outage_remaining_seconds = std::max(0.0, seconds(*outage.remaining));
-  } else if (!outage.on && slot.config.outage_timeout) {
-    sample.outage_remaining_seconds = seconds(*slot.config.outage_timeout);
+  } else if (const auto timeout = machine_.limits(slot.id).outage_timeout; !outage.on && timeout) {
+    sample.outage_remaining_seconds = seconds(*timeout);
   }
   if (delivery.state() == recovery::State::journaling && !delivery.connected()) {
     if (const auto deadline = delivery.deadline()) {

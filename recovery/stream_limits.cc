@@ -107,6 +107,15 @@ void StreamMachine::end_unwanted_drop(Sink& sink) {
   end_drop(sink);
 }
 
+StreamMachine::Limits StreamMachine::limits(SinkId id) const {
+  const Sink& sink = *sinks_[value_of(id)];
+  Limits result{std::nullopt, sink.policy.max_age, sink.policy.outage_timeout};
+  if (const std::uint64_t bytes = max_bytes(sink); bytes != kUnlimited) result.max_bytes = bytes;
+  if (result.max_age) *result.max_age += sink.extra_time;
+  if (result.outage_timeout) *result.outage_timeout += sink.extra_time;
+  return result;
+}
+
 std::optional<Millis> StreamMachine::outage_elapsed(const Sink& sink) const {
   if (!sink.outage_began) return std::nullopt;
   const Instant until = sink.paused_at ? *sink.paused_at : now_.steady;

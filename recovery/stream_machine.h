@@ -99,6 +99,13 @@ class StreamMachine {
     std::optional<Millis> remaining;  // until outage_timeout trips; nothing: unlimited or no outage
   };
   Outage outage(SinkId sink) const;
+  // The policy's, with what an operator has added. Nothing: unlimited.
+  struct Limits {
+    std::optional<std::uint64_t> max_bytes;
+    std::optional<Millis> max_age;
+    std::optional<Millis> outage_timeout;
+  };
+  Limits limits(SinkId sink) const;
   // What a relay tells its receiver about itself (D4): the cursor and the first record at hand.
   Offset oldest_available() const;
   // The first record that a sink can be sent again.

@@ -186,6 +186,36 @@ def max_bytes_halts_blocks_or_drops_and_a_halt_can_be_extended(run):
     trial.finish()
 
 
+def an_extension_shows_in_the_status_and_in_the_forecast(run):
+    published = run.records("records", 10_000)
+    receiver = run.receiver(run.port(), "taken")
+    limit = 200_000
+    broker = run.broker("broker", stream(tcp_sink("t", receiver.port, f"""max_bytes = "{limit}B"
+        max_age = "1h"\noutage_timeout = "2h\""""))).start()
+
+    def left_of_all():
+        return broker.metrics()["spillway_journal_exhaustion_seconds"]
+    run.publish(broker.address, published, *GIVE_UP).result(HALTED)
+    wait_for("no time is left", lambda: left_of_all() == 0)
+    expect(not broker.cli("halt", "clear", "s", "--extend", "1MiB")["halted"], "still halted")
+    run.publish(broker.address, run.records("more", 6_000), *GIVE_UP).result()
+    waits, limits = (broker.sink("t")[key] for key in ("backlog", "limits"))
+    wider = limit + (1 << 20)
+    expect(limit < waits["bytes"] < wider, f"{waits} is not between the old limit and the new one")
+    expect(limits["max_bytes"] == {"limit": wider, "left": wider - waits["bytes"]}, limits)
+    wait_for("time is left again", lambda: left_of_all() > 0)
+    broker.cli("halt", "clear", "s", "--extend", "3h")  # ahead of time
+    limits = broker.sink("t")["limits"]
+    expect(limits["max_age_seconds"]["limit"] == 4 * 3600, limits)
+    expect(limits["max_age_seconds"]["left"] > 3 * 3600, limits)
+    expect(limits["outage_timeout_seconds"]["limit"] == 5 * 3600, limits)
+    receiver.start()
+    broker.wait_drained("t")
+    expect(broker.sink("t")["limits"]["outage_timeout_seconds"]["left"] == 5 * 3600, "it is over")
+    remaining = 'spillway_outage_remaining_seconds{sink="t",stream="s"}'
+    wait_for("the outage is over", lambda: broker.metrics()[remaining] == 5 * 3600)
+
+
 def a_drop_leaves_seven_eighths_of_a_limit_far_larger_than_the_window(run):
     run.expects_losses = True
     receiver = run.receiver(run.port(), "taken")
