@@ -10,6 +10,8 @@
 #include <charconv>
 #include <cstring>
 #include <fstream>
+#include <utility>
+#include <vector>
 
 #include "base/utf8.h"
 #include "journal/format.h"
@@ -139,12 +141,17 @@ bool DirLock::held(const Layout& layout) {
 
 DirLock::~DirLock() { ::close(fd_); }
 
-DiskUse measure_disk_use(const Layout& layout) {
+std::optional<DiskUse> measure_disk_use(const Layout& layout) {
   DiskUse use;
   const std::string kept = layout.repair().string();
+  std::vector<std::filesystem::path> folders;  // still to be listed
+  // What went since it was listed is not there, and what is not to be seen is none of the
+  // journal's.
+  const auto passed_over = [](int why) { return why == ENOENT || why == EACCES; };
   const auto add = [&](const std::filesystem::path& path) {
     struct stat info;
-    if (::lstat(path.c_str(), &info) != 0) return;  // deleted since it was listed
+    if (::lstat(path.c_str(), &info) != 0) return passed_over(errno);
+    if (S_ISDIR(info.st_mode)) folders.push_back(path);
     const auto bytes = static_cast<std::uint64_t>(info.st_blocks) * 512;
     use.total += bytes;
     if (path.native().starts_with(kept)) {
@@ -154,12 +161,18 @@ DiskUse measure_disk_use(const Layout& layout) {
     } else if (path.extension() == ".sst") {
       use.sst += bytes;
     }
+    return true;
   };
-  add(layout.root);
-  std::error_code error;
-  for (std::filesystem::recursive_directory_iterator it(layout.root, error), end;
-       !error && it != end; it.increment(error)) {
-    add(it->path());
+  if (!add(layout.root) || folders.empty()) return std::nullopt;
+  while (!folders.empty()) {
+    const std::filesystem::path folder = std::move(folders.back());
+    folders.pop_back();
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+         it.increment(error)) {
+      if (!add(it->path())) return std::nullopt;
+    }
+    if (error && (folder == layout.root || !passed_over(error.value()))) return std::nullopt;
   }
   return use;
 }

@@ -66,7 +66,9 @@ struct DiskUse {
   std::uint64_t sst = 0;   // of the store
   std::uint64_t kept = 0;  // what repairs replaced, and nobody has deleted
 };
-DiskUse measure_disk_use(const Layout& layout);
+// Nothing where a folder or a file cannot be looked at: what can be is no more than a part of it.
+// (A folder below data_dir that this user must not open does not count.)
+std::optional<DiskUse> measure_disk_use(const Layout& layout);
 
 // Space held back, to be given up when the disk is full, so that state can still be written. Both
 // return whether the ballast is there afterwards.

@@ -15,7 +15,7 @@ std::uint64_t cost(std::uint64_t bytes) { return 2 * (bytes + bytes / 64 + 4096)
 
 }  // namespace
 
-DiskBound::DiskBound(Limits limits, std::function<DiskState()> look, Clock clock)
+DiskBound::DiskBound(Limits limits, std::function<std::optional<DiskState>()> look, Clock clock)
     : limits_(limits), look_(std::move(look)), clock_(std::move(clock)) {}
 
 Outcome DiskBound::check(std::uint64_t bytes, std::uint64_t reserve) {
@@ -31,7 +31,9 @@ void DiskBound::wrote() { written_ += std::exchange(staged_, 0); }
 
 void DiskBound::look() {
   looked_at_ = clock_();
-  state_ = look_();
+  const std::optional<DiskState> seen = look_();
+  if (!seen) return;
+  state_ = *seen;
   written_ = 0;
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "journal/data_dir.h"
 #include "journal/journal.h"
@@ -31,7 +32,8 @@ class DiskBound {
   };
   using Clock = std::function<std::chrono::steady_clock::time_point()>;
 
-  DiskBound(Limits limits, std::function<DiskState()> look, Clock clock);
+  // Where `look` gives nothing, what was seen last stays, and what was written since counts on.
+  DiskBound(Limits limits, std::function<std::optional<DiskState>()> look, Clock clock);
 
   // Whether `bytes` of values may be written with `reserve` still left after them.
   Outcome check(std::uint64_t bytes, std::uint64_t reserve);
@@ -49,7 +51,7 @@ class DiskBound {
   std::uint64_t projected() const;
 
   Limits limits_;
-  std::function<DiskState()> look_;
+  std::function<std::optional<DiskState>()> look_;
   Clock clock_;
   DiskState state_;
   std::uint64_t written_ = 0;  // since the disk was looked at, at its worst

@@ -208,7 +208,7 @@ void Writer::announce(Outcome answer) {
   if (events_.disk) events_.disk(answer);
 }
 
-DiskState Writer::look_at_disk() {
+std::optional<DiskState> Writer::look_at_disk() {
   DiskState state;
   if (shared_.store) {
     state.unflushed = shared_.store->sum("rocksdb.cur-size-all-mem-tables");
@@ -218,7 +218,9 @@ DiskState Writer::look_at_disk() {
           Store::number(shared_.store->db(), family, "rocksdb.total-sst-files-size");
     }
   }
-  state.use = measure_disk_use(shared_.context.layout);
+  const std::optional<DiskUse> use = measure_disk_use(shared_.context.layout);
+  if (!use) return std::nullopt;
+  state.use = *use;
   state.free = free_space();
   const std::lock_guard lock(shared_.counters_mutex);
   shared_.counters.disk_bytes = state.use.total;

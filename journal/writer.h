@@ -66,7 +66,7 @@ class Writer {
   void watch_disk();
   void flush_idle();
   void announce(Outcome answer);
-  DiskState look_at_disk();
+  std::optional<DiskState> look_at_disk();
   std::uint64_t free_space() const;
 
   Shared& shared_;

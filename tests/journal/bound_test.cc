@@ -1,6 +1,11 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <fstream>
 #include <thread>
 
 #include "journal/disk_bound.h"
@@ -8,6 +13,8 @@
 
 namespace spillway::journal {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
@@ -79,13 +86,30 @@ TEST(DiskBound, DoesNotWalkTheDirectoryForEveryRefusal) {
   EXPECT_EQ(test.looks, 2);
 }
 
+TEST(DiskBound, KeepsWhatItSawWhenItCannotLook) {
+  std::optional<DiskState> disk{DiskState{}};
+  disk->use.total = 500 * kMiB;
+  disk->free = 5000 * kMiB;
+  DiskBound bound(
+      {1000 * kMiB, 100 * kMiB, 8 * kMiB}, [&disk] { return disk; },
+      [] { return std::chrono::steady_clock::now(); });
+  bound.look();
+  bound.stages(100 * kMiB);
+  bound.wrote();
+  disk.reset();
+  bound.look();
+  EXPECT_EQ(bound.check(100 * kMiB, 0), Outcome::ok);
+  EXPECT_EQ(bound.check(200 * kMiB, 0), Outcome::disk_bound);
+  EXPECT_EQ(bound.state().use.total, 500 * kMiB);
+}
+
 TEST(DiskUse, IsWhatDuSays) {
   TempDir dir;
   {
     const auto journal = open_journal(options_in(dir.path()));
     for (Offset i = 1; i <= 20; ++i) append(*journal, {make_block(i, 1, kMiB)});
   }
-  EXPECT_EQ(measure_disk_use(Layout(dir.path())).total, du(dir.path()));
+  EXPECT_EQ(measure_disk_use(Layout(dir.path()))->total, du(dir.path()));
 }
 
 TEST(DiskUse, TellsTheStoreFromWhatARepairHasKept) {
@@ -95,15 +119,52 @@ TEST(DiskUse, TellsTheStoreFromWhatARepairHasKept) {
     append(*journal, {make_block(1, 1, kMiB)});
   }
   const Layout layout(dir.path());
-  const DiskUse before = measure_disk_use(layout);
+  const DiskUse before = measure_disk_use(layout).value();
   EXPECT_EQ(before.kept, 0u);
   std::filesystem::create_directory(layout.repair());
   std::filesystem::copy(layout.store(), layout.repair() / "20261128T170000Z");
-  const DiskUse after = measure_disk_use(layout);
+  const DiskUse after = measure_disk_use(layout).value();
   EXPECT_EQ(after.wal, before.wal);
   EXPECT_EQ(after.sst, before.sst);
   EXPECT_GT(after.kept, kMiB);
   EXPECT_EQ(after.total, before.total + after.kept);
+}
+
+// Such as lost+found, where data_dir is the root of a file system, and the broker is not root.
+TEST(DiskUse, CountsWhatLiesBesideAFolderThatMustNotBeOpened) {
+  constexpr uid_t kNobody = 65534;
+  TempDir dir;
+  for (int i = 0; i < 8; ++i) {
+    for (const char* name : {"open", "closed"}) {
+      const fs::path folder = dir.path() / (name + std::to_string(i));
+      fs::create_directory(folder);
+      if (folder.filename() == "open" + std::to_string(i)) {
+        std::ofstream(folder / "table.sst") << std::string(kMiB, 'x');
+      } else {
+        ASSERT_EQ(::chmod(folder.c_str(), 0), 0);
+      }
+    }
+  }
+  ASSERT_EQ(::chmod(dir.path().c_str(), 0755), 0);
+  // In a process that is not root's, beginning where it may not have the way to.
+  const auto child = [&dir] {
+    const bool ready =
+        ::chdir(dir.path().c_str()) == 0 && (::geteuid() != 0 || ::setuid(kNobody) == 0);
+    const auto use = measure_disk_use(Layout("."));
+    return !ready ? 2 : use && use->sst >= 8 * kMiB && use->total > use->sst ? 0 : 1;
+  };
+  EXPECT_EXIT(std::_Exit(child()), testing::ExitedWithCode(0), "");
+}
+
+TEST(DiskUse, IsNotKnownWhereThereIsNoDescriptorToLookWith) {
+  TempDir dir;
+  fs::create_directory(dir.path() / "journal");
+  const auto child = [&dir] {
+    const rlimit none{0, 0};
+    const bool ready = ::setrlimit(RLIMIT_NOFILE, &none) == 0;
+    return !ready ? 2 : measure_disk_use(Layout(dir.path())) ? 1 : 0;
+  };
+  EXPECT_EXIT(std::_Exit(child()), testing::ExitedWithCode(0), "");
 }
 
 TEST(Bound, RefusesAnAppendAndLeavesNothingOfItsCommit) {
@@ -137,7 +198,7 @@ std::uint64_t fill_until_refused(const Options& options, std::uint64_t block_byt
   const auto journal = open_journal(options, &log);
   std::atomic<bool> done{false};
   std::thread watcher([&] {
-    while (!done) peak = std::max(peak, measure_disk_use(Layout(options.data_dir)).total);
+    while (!done) peak = std::max(peak, measure_disk_use(Layout(options.data_dir))->total);
   });
   Offset next = 1;
   Outcome outcome = Outcome::ok;
@@ -217,7 +278,7 @@ TEST(Bound, HoldsWhateverStateIsWrittenWhileAStreamStandsStill) {
     commit.state = std::string(20'000, static_cast<char>('a' + i % 26));
     for (int k = 1; k < 100; ++k) journal->commit(commit, {});
     ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
-    peak = std::max(peak, measure_disk_use(Layout(options.data_dir)).total);
+    peak = std::max(peak, measure_disk_use(Layout(options.data_dir))->total);
   }
   EXPECT_LE(peak, options.max_disk_bytes);
 }

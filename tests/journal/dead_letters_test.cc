@@ -55,7 +55,7 @@ TEST(DeadLetters, ThatArePurgedGoWithTheStateThatSaysSoAndGiveBackTheirSpace) {
   }
   {
     const auto journal = open_journal(options);
-    before = measure_disk_use(Layout(dir.path())).sst;
+    before = measure_disk_use(Layout(dir.path()))->sst;
     ASSERT_GT(before, 8u << 20);
     Commit commit;
     commit.stream = "s";
@@ -64,7 +64,7 @@ TEST(DeadLetters, ThatArePurgedGoWithTheStateThatSaysSoAndGiveBackTheirSpace) {
     ASSERT_EQ(journal::commit(*journal, commit), Outcome::ok);
     EXPECT_EQ(letters_of(*journal).size(), 1u);
   }
-  EXPECT_LT(measure_disk_use(Layout(dir.path())).sst, before / 4);
+  EXPECT_LT(measure_disk_use(Layout(dir.path()))->sst, before / 4);
   const auto journal = open_journal(options);
   EXPECT_EQ(find(journal->recovered(), "s").state, "purged");
   const auto letters = letters_of(*journal);
