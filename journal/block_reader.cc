@@ -103,7 +103,8 @@ rocksdb::Status seek_containing(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* fa
     if (const auto before = last_key_before(db, family, from, status)) {
       const Key key_before = key_of(*before);
       it->Seek(slice(key_before));
-      if (it->Valid() && reaches(*it, from)) return it->status();
+      status = it->status();
+      if (status.ok() && it->Valid() && reaches(*it, from)) return status;
     }
   }
   if (failed(db, status)) return status;

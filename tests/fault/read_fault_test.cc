@@ -69,6 +69,30 @@ TEST(ReadFault, BehindADamagedBlockMakesTheHoleNoLarger) {
   });
 }
 
+// Its first record is found by way of the block before it.
+TEST(ReadFault, NextToADamagedBlockGivesNoIntactOneUp) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    fill(rig);
+    rig.journal.reset();
+    const BlockPtr damaged = make_block(301, kRecords, kBlockBytes);
+    const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
+    ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
+    rig.open();
+    int failed = 0;
+    for (int skip = 0; skip < 60; ++skip) {
+      rig.system->inject(failing_reads(skip, 1));
+      const ReadResult result = read(*rig.journal, 315, 320);
+      rig.system->heal();
+      EXPECT_FALSE(result.lost) << skip;
+      EXPECT_NE(result.ok, result.retryable) << skip;
+      failed += result.retryable ? 1 : 0;
+    }
+    EXPECT_GT(failed, 5) << "the fault was hardly ever met";
+  });
+}
+
 // A drop that is told of no place to cut lets go of all there is.
 TEST(ReadFault, NextToADamagedBlockIsNoAnswerToWhereToCut) {
   in_child([] {
