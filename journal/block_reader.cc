@@ -339,15 +339,57 @@ std::optional<Offset> first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHan
   return it->Valid() && reaches(*it, offset) ? offset_at(*it) : offset;
 }
 
+namespace {
+
+// The key of the last block that can be read, whatever is damaged before it and behind it: by seeks
+// forward alone.
+std::optional<Offset> last_readable(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
+                                    rocksdb::Status& status) {
+  std::optional<Offset> last;
+  Offset low = 0;
+  Offset high = kMaxOffset + 1;  // nothing from there on can be read
+  seek(db, family, high, status);
+  if (!status.ok()) return last;  // a table that every read opens cannot be opened
+  while (low < high) {
+    const Offset middle = low + (high - low) / 2;
+    std::optional<Offset> at = seek(db, family, middle, status);
+    if (is_damage(db, status)) {
+      const Offset next = next_key(db, family, middle, kMaxOffset, status);
+      if (next <= kMaxOffset) at = next;
+    }
+    if (failed(db, status)) return std::nullopt;
+    if (at) {
+      last = at;
+      low = *at + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return last;
+}
+
+}  // namespace
+
 End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
              std::optional<std::string>& damage, rocksdb::Status& status) {
-  const Iterator it(db.NewIterator(point_options(), family));
+  Iterator it(db.NewIterator(point_options(), family));
   it->SeekToLast();
   status = it->status();
-  if (!it->Valid()) {
-    if (!status.ok()) damage = "its last block cannot be read: " + status.ToString();
-    return {};
+  if (is_damage(db, status)) {
+    // Going backwards also reads what is before the last block, and fails for damage in that.
+    rocksdb::Status meanwhile;
+    if (const std::optional<Offset> last = last_readable(db, family, meanwhile)) {
+      seek(db, family, *last + 1, status);
+      it.reset(db.NewIterator(point_options(), family));
+      const Key key = key_of(*last);
+      it->Seek(slice(key));
+      if (!it->status().ok()) status = it->status();
+    } else if (failed(db, meanwhile)) {
+      status = meanwhile;
+    }
   }
+  if (!status.ok()) damage = "its last block cannot be read: " + status.ToString();
+  if (!it->Valid()) return {};
   const BlockPtr block = decode_block(offset_at(*it), it->value().ToStringView());
   if (block) return {block->last(), block->ends_clean};
   damage = "its last block, at offset " + std::to_string(offset_at(*it)) + ", is damaged";

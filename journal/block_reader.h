@@ -30,8 +30,8 @@ Result<std::optional<Location>> locate_cut(rocksdb::DB& db, rocksdb::ColumnFamil
 std::optional<Offset> first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
                                        Offset offset);
 
-// Where the last block ends, 0 when there is none. A damaged one counts as one record; `damage`
-// then says so.
+// Where the last block that can be read ends, 0 when there is none. One that is damaged inside
+// counts as one record; `damage` says so then, and where what is behind cannot be read.
 struct End {
   Offset last = 0;
   bool clean = false;  // no group is unfinished there; false where nobody can say

@@ -11,6 +11,7 @@
 #include "journal/format.h"
 #include "journal/log_scan.h"
 #include "journal/manifest.h"
+#include "journal/slots.h"
 #include "journal/start_check.h"
 #include "journal/store.h"
 #include "journal/wal_contents.h"
@@ -460,6 +461,38 @@ TEST(Open, GivesNoBlockUpForDamageInTheOneBefore) {
   const ReadResult lost = read(*journal, 2);
   ASSERT_TRUE(lost.lost);
   EXPECT_EQ(lost.lost->second, 2u);
+}
+
+// So does a look for the last one.
+TEST(Open, FindsTheEndBehindADamagedBlock) {
+  for (const bool last_damaged : {false, true}) {
+    TempDir dir;
+    {
+      const auto journal = open_journal(options_in(dir.path()));
+      for (Offset i = 1; i <= 6; ++i) {
+        ASSERT_EQ(append(*journal, {with(make_block(i, 1, 100'000),
+                                         [](Block& block) { block.ends_clean = true; })}),
+                  Outcome::ok);
+      }
+    }
+    { const auto journal = open_journal(options_in(dir.path())); }  // into a table
+    // The mark is written once a second: it may not know of the last ones.
+    const fs::path mark = Layout(dir.path()).mark("s");
+    fs::remove(mark);
+    ASSERT_TRUE(Slots::open(mark, kMarkSlotBytes)->write(std::string(view(key_of(4)))));
+    for (const Offset damaged : last_damaged ? std::vector<Offset>{3, 6} : std::vector<Offset>{5}) {
+      const BlockPtr block = make_block(damaged, 1, 100'000);
+      const std::string part(reinterpret_cast<const char*>(block->records.data()), 100);
+      ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
+    }
+    const auto journal = open_journal(options_in(dir.path()));
+    const Recovered& recovered = find(journal->recovered(), "s");
+    EXPECT_EQ(recovered.damage.has_value(), last_damaged);
+    EXPECT_TRUE(recovered.writable);
+    EXPECT_EQ(recovered.end, last_damaged ? 5u : 6u);
+    EXPECT_EQ(recovered.end_clean, !last_damaged);
+    EXPECT_EQ(read(*journal, recovered.end).blocks.size(), 1u);
+  }
 }
 
 // A mount that is gone takes all files, and brings them back.
