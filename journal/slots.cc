@@ -57,11 +57,13 @@ struct Newest {
   Slots::Contents contents;
 };
 
-Newest read_newest(int fd, std::size_t slot_bytes) {
+// Nothing where the device fails a read: that slot may be the newest.
+std::optional<Newest> read_newest(int fd, std::size_t slot_bytes) {
   Newest newest;
   for (std::size_t i = 0; i < 2; ++i) {
     std::string slot(slot_bytes, '\0');
     const ssize_t n = ::pread(fd, slot.data(), slot.size(), static_cast<off_t>(i * slot_bytes));
+    if (n < 0) return std::nullopt;
     if (n != static_cast<ssize_t>(slot_bytes)) continue;
     SlotHeader header;
     std::memcpy(&header, slot.data(), sizeof header);
@@ -111,9 +113,10 @@ Result<Slots> Slots::open(const std::filesystem::path& path, std::size_t slot_by
   }
   if (fd < 0) return failure(path, "open it");
   Slots slots(fd, slot_bytes);
-  Newest newest = read_newest(fd, slot_bytes);
-  slots.counter_ = newest.counter;
-  slots.contents_ = std::move(newest.contents);
+  std::optional<Newest> newest = read_newest(fd, slot_bytes);
+  if (!newest) return failure(path, "read it");
+  slots.counter_ = newest->counter;
+  slots.contents_ = std::move(newest->contents);
   return slots;
 }
 
@@ -121,9 +124,10 @@ std::optional<Slots::Contents> Slots::peek(const std::filesystem::path& path,
                                            std::size_t slot_bytes) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return std::nullopt;
-  Newest newest = read_newest(fd, slot_bytes);
+  std::optional<Newest> newest = read_newest(fd, slot_bytes);
   ::close(fd);
-  return std::move(newest.contents);
+  if (!newest) return Contents{std::nullopt, true};
+  return std::move(newest->contents);
 }
 
 Slots::Slots(int fd, std::size_t slot_bytes) : fd_(fd), slot_bytes_(slot_bytes) {}

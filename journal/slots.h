@@ -22,9 +22,11 @@ class Slots {
     bool damaged = false;
   };
 
-  // Opens, or makes durably, a file of two slots of `slot_bytes` each (a multiple of 4096).
+  // Opens, or makes durably, a file of two slots of `slot_bytes` each (a multiple of 4096). A
+  // device that fails a read is an error: older contents must not pass for the newest.
   static Result<Slots> open(const std::filesystem::path& path, std::size_t slot_bytes);
-  // For tools: does not make, lock or change anything; nothing when there is no such file.
+  // For tools: does not make, lock or change anything; nothing when there is no such file. One that
+  // the device does not read is damaged to them.
   static std::optional<Contents> peek(const std::filesystem::path& path, std::size_t slot_bytes);
 
   Slots(Slots&& other) noexcept;

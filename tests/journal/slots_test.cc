@@ -123,6 +123,14 @@ TEST(Slots, KeepTheirContentsWhenTheDeviceRefusesAWrite) {
   EXPECT_EQ(Slots::peek(dir.path() / "f", kSlot)->contents, "second");
 }
 
+// Of this file the system opens anything, and reads nothing at 0.
+TEST(Slots, AreNotOpenedWhereTheDeviceFailsARead) {
+  const auto slots = Slots::open("/proc/self/mem", kSlot);
+  ASSERT_FALSE(slots);
+  EXPECT_EQ(slots.error().message, "/proc/self/mem: cannot read it: Input/output error");
+  EXPECT_TRUE(Slots::peek("/proc/self/mem", kSlot)->damaged);
+}
+
 TEST(Slots, NeverChangeTheirPlaceOnDiskOnceMade) {
   TempDir dir;
   auto slots = Slots::open(dir.path() / "f", kSlot);
