@@ -58,10 +58,12 @@ std::optional<Error> open_store(Shared& shared) {
   return std::nullopt;
 }
 
-// Whether anything of the stream was ever committed. Its latch was made before.
+// Whether anything of the stream was ever committed, as far as can be told. Its latch was made
+// before.
 bool holds(Store& store, const std::string& stream) {
-  rocksdb::Status ignored;
-  return store.stream(stream) != nullptr || store.get_meta(state_key(stream), ignored);
+  rocksdb::Status status;
+  return store.stream(stream) != nullptr || store.get_meta(state_key(stream), status) ||
+         !status.ok();
 }
 
 std::optional<Error> open_streams(Shared& shared) {
@@ -72,13 +74,16 @@ std::optional<Error> open_streams(Shared& shared) {
   }
   for (const std::string& name : names) {
     std::error_code ignored;
-    const bool had_latch = std::filesystem::exists(shared.context.layout.latch(name), ignored);
-    auto latch = Slots::open(shared.context.layout.latch(name), kLatchSlotBytes);
+    const std::filesystem::path path = shared.context.layout.latch(name);
+    const bool lost =
+        !std::filesystem::exists(path, ignored) && shared.store && holds(*shared.store, name);
+    auto latch =
+        Slots::open(path, kLatchSlotBytes, lost ? Slots::Made::damaged : Slots::Made::unwritten);
     if (!latch) return latch.error();
     auto mark = Slots::open(shared.context.layout.mark(name), kMarkSlotBytes);
     if (!mark) return mark.error();
     auto stream = std::make_unique<Stream>(name, std::move(*latch), std::move(*mark));
-    stream->latch_missing = !had_latch && shared.store && holds(*shared.store, name);
+    stream->latch_missing = lost;
     stream->high_water = decode_mark(stream->mark.contents().contents.value_or(""));
     shared.streams.emplace(name, std::move(stream));
   }

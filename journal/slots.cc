@@ -83,15 +83,18 @@ Error failure(const std::filesystem::path& path, const char* what) {
   return Error{path.string() + ": cannot " + what + ": " + std::strerror(errno)};
 }
 
-// Made beside its place and renamed, so that a crash leaves no half-written file. Both slots are
-// intact, and hold nothing.
-std::optional<Error> make(const std::filesystem::path& path, std::size_t slot_bytes) {
+// Made beside its place and renamed, so that a crash leaves no half-written file.
+std::optional<Error> make(const std::filesystem::path& path, std::size_t slot_bytes,
+                          Slots::Made made) {
   const std::filesystem::path fresh = path.string() + ".new";
   const int fd = ::open(fresh.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return failure(fresh, "make it");
-  std::string slots = encode(2, {});
-  slots.resize(slot_bytes);
-  slots += encode(1, {});
+  std::string slots;
+  if (made == Slots::Made::unwritten) {
+    slots = encode(2, {});
+    slots.resize(slot_bytes);
+    slots += encode(1, {});
+  }
   slots.resize(2 * slot_bytes);
   const bool ok = write_all(fd, slots, 0) && ::fsync(fd) == 0;
   ::close(fd);
@@ -105,10 +108,10 @@ std::optional<Error> make(const std::filesystem::path& path, std::size_t slot_by
 
 }  // namespace
 
-Result<Slots> Slots::open(const std::filesystem::path& path, std::size_t slot_bytes) {
+Result<Slots> Slots::open(const std::filesystem::path& path, std::size_t slot_bytes, Made made) {
   int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) {
-    if (auto error = make(path, slot_bytes)) return *error;
+    if (auto error = make(path, slot_bytes, made)) return *error;
     fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   }
   if (fd < 0) return failure(path, "open it");

@@ -22,9 +22,13 @@ class Slots {
     bool damaged = false;
   };
 
+  // What a file that is not there is made as: both slots intact, and nothing in them; or neither,
+  // where there was one before: that it was lost stays known until it is written.
+  enum class Made { unwritten, damaged };
   // Opens, or makes durably, a file of two slots of `slot_bytes` each (a multiple of 4096). A
   // device that fails a read is an error: older contents must not pass for the newest.
-  static Result<Slots> open(const std::filesystem::path& path, std::size_t slot_bytes);
+  static Result<Slots> open(const std::filesystem::path& path, std::size_t slot_bytes,
+                            Made made = Made::unwritten);
   // For tools: does not make, lock or change anything; nothing when there is no such file. One that
   // the device does not read is damaged to them.
   static std::optional<Contents> peek(const std::filesystem::path& path, std::size_t slot_bytes);

@@ -157,5 +157,25 @@ TEST_F(Offline, what_a_sink_has_not_taken_is_in_the_ledger_once_around_what_it_s
                           entry(4, 11, kEnd, LossReason::outage)));
 }
 
+// The run after it is to halt the stream: nobody knows what was in the latch.
+TEST_F(Offline, a_latch_that_was_lost_is_still_missed_after_a_change) {
+  store(kEnd);
+  std::filesystem::remove(config_.data_dir / "latch" / "s");
+  ASSERT_TRUE(forget_sink(config_, "s", "t", true));
+  journal::Options options;
+  options.data_dir = config_.data_dir;
+  options.streams = {"s"};
+  options.min_free_disk = 0;
+  for (const bool written : {false, true}) {
+    const auto journal = journal::Journal::open(options, {});
+    ASSERT_TRUE(journal) << journal.error().message;
+    const auto& damage = (*journal)->recovered().at(0).damage;
+    EXPECT_EQ(damage.value_or(""), written ? "" : "neither slot of its latch file is intact");
+    std::promise<bool> done;
+    (*journal)->write_latch("s", "damaged", [&](bool ok) { done.set_value(ok); });
+    ASSERT_TRUE(done.get_future().get());
+  }
+}
+
 }  // namespace
 }  // namespace spillway::broker::offline

@@ -619,11 +619,12 @@ TEST(Open, ReportsAMissingLatchOfWhatTheStoreHolds) {
   TempDir dir;
   fill(dir.path(), 3, 10);
   fs::remove(Layout(dir.path()).latch("s"));
-  {
+  for (int i = 0; i < 2; ++i) {  // also where a start ended before it said so in the new one
     const auto journal = open_journal(options_in(dir.path(), {"s", "new"}));
     EXPECT_TRUE(find(journal->recovered(), "s").damage);
     EXPECT_TRUE(find(journal->recovered(), "s").writable);
     EXPECT_FALSE(find(journal->recovered(), "new").damage);
+    if (i == 0) continue;
     EXPECT_TRUE(write_latch(*journal, "damaged"));
   }
   const auto journal = open_journal(options_in(dir.path()));
