@@ -77,7 +77,8 @@ std::optional<Error> StoreInspector::open() {
   for (const std::string& name : store_->streams()) names.insert(name);
   for (const std::string& name : names) {
     const auto latch = Slots::peek(context_.layout.latch(name), kLatchSlotBytes);
-    Recovered recovered = recover_stream(*store_, name, marks[name]);
+    rocksdb::Status device;  // to a tool, what cannot be read is damaged
+    Recovered recovered = recover_stream(*store_, name, marks[name], device);
     if (!damage.empty()) recovered.damage = damage;
     if (latch) recovered.latch = latch->contents;
     streams_.push_back(std::move(recovered));

@@ -11,12 +11,17 @@ void add_damage(Recovered& recovered, const std::string& text) {
   recovered.damage = recovered.damage ? *recovered.damage + "; " + text : text;
 }
 
-Recovered recover_stream(Store& store, const std::string& stream, Offset high_water) {
+Recovered recover_stream(Store& store, const std::string& stream, Offset high_water,
+                         rocksdb::Status& device) {
   Recovered recovered;
   recovered.stream = stream;
   recovered.high_water = high_water;
   rocksdb::Status status;
+  const auto note = [&] {
+    if (!status.ok() && !is_damage(store.db(), status)) device = status;
+  };
   const auto check = [&](const char* what) {
+    note();
     if (!status.ok()) add_damage(recovered, std::string(what) + ": " + status.ToString());
   };
   recovered.state = store.get_meta(state_key(stream), status);
@@ -31,6 +36,7 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
   if (rocksdb::ColumnFamilyHandle* family = store.stream(stream)) {
     std::optional<std::string> damage;
     const End end = last_end(store.db(), family, damage, status);
+    note();
     if (end.last >= recovered.end) {
       recovered.end = end.last;
       recovered.end_clean = end.clean;

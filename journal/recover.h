@@ -9,8 +9,10 @@
 namespace spillway::journal {
 
 // Reads everything of `stream` that Recovered has, but for the latch. `high_water` is the
-// independent mark. Never fails: what cannot be read is `damage`.
-Recovered recover_stream(Store& store, const std::string& stream, Offset high_water);
+// independent mark. What cannot be read is `damage`. Where the device failed, `device` says so:
+// what could not be read may be there.
+Recovered recover_stream(Store& store, const std::string& stream, Offset high_water,
+                         rocksdb::Status& device);
 
 // Why `stream` must not be written to at a start: what has to be known first cannot be read.
 struct Obstacle {

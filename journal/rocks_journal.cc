@@ -121,8 +121,10 @@ Result<std::unique_ptr<Journal>> RocksJournal::open(Options options, Events even
   if (auto error = open_store(*shared)) return *error;
   if (auto error = open_streams(*shared)) return *error;
   if (auto error = check_streams(*shared)) return *error;
-  return std::unique_ptr<Journal>(
+  std::unique_ptr<RocksJournal> journal(
       new RocksJournal(std::move(*lock), std::move(shared), std::move(events)));
+  if (auto error = journal->start()) return *error;
+  return std::unique_ptr<Journal>(std::move(journal));
 }
 
 RocksJournal::RocksJournal(std::unique_ptr<DirLock> lock, std::unique_ptr<Shared> shared,
@@ -130,11 +132,16 @@ RocksJournal::RocksJournal(std::unique_ptr<DirLock> lock, std::unique_ptr<Shared
     : lock_(std::move(lock)),
       shared_(std::move(shared)),
       writer_(*shared_, std::move(events)),
-      reader_(*shared_) {
-  recovered_ = writer_.recover();
+      reader_(*shared_) {}
+
+std::optional<Error> RocksJournal::start() {
+  auto recovered = writer_.recover();
+  if (!recovered) return recovered.error();
+  recovered_ = std::move(*recovered);
   shared_->context.signals->wake = [this] { wake(); };
   reader_.start();
   thread_ = std::thread([this] { run(); });
+  return std::nullopt;
 }
 
 RocksJournal::~RocksJournal() {
@@ -143,7 +150,7 @@ RocksJournal::~RocksJournal() {
     stopping_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   reader_.stop();
   shared_->store.reset();
 }

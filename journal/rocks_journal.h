@@ -44,6 +44,7 @@ class RocksJournal final : public Journal {
   };
 
   RocksJournal(std::unique_ptr<DirLock> lock, std::unique_ptr<Shared> shared, Events events);
+  std::optional<Error> start();
   void run();
   void wake();
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/invariant.h"
+#include "journal/block_reader.h"
 #include "journal/entries.h"
 #include "journal/format.h"
 #include "journal/ledger.h"
@@ -56,11 +57,12 @@ Writer::Writer(Shared& shared, Journal::Events events)
           [this] { return look_at_disk(); }, [] { return steady_clock::now(); }),
       backoff_(shared.context.options.reopen_initial) {}
 
-std::vector<Recovered> Writer::recover() {
+Result<std::vector<Recovered>> Writer::recover() {
   std::vector<Recovered> all;
   for (const auto& [name, stream] : shared_.streams) {
+    rocksdb::Status device;
     Recovered recovered = shared_.store
-                              ? recover_stream(*shared_.store, name, stream->high_water)
+                              ? recover_stream(*shared_.store, name, stream->high_water, device)
                               : unreadable_stream(name, stream->high_water, shared_.damage);
     if (shared_.damaged && shared_.store) {
       recovered.damage = shared_.damage + (recovered.damage ? "; " + *recovered.damage : "");
@@ -79,6 +81,12 @@ std::vector<Recovered> Writer::recover() {
       const std::uint64_t ledger_count = count_ledger(*shared_.store, name, counted);
       const std::uint64_t last_letter = shared_.store->last_number(
           shared_.store->dead_letters(), dead_letter_prefix(name), numbered);
+      for (const rocksdb::Status& status : {counted, numbered}) {
+        if (!status.ok() && !is_damage(shared_.store->db(), status)) device = status;
+      }
+      if (!device.ok() && !shared_.damaged) {
+        return Error{"stream " + name + " cannot be read: " + device.ToString()};
+      }
       if (!counted.ok()) {
         add_damage(recovered, "its ledger cannot be counted: " + counted.ToString());
       }
@@ -355,17 +363,6 @@ void Writer::fail(const rocksdb::Status& status) {
   if (events_.down) events_.down(status.ToString());
 }
 
-// What is damaged there the maker of the commits still knows, and writes again.
-void Writer::refuse_what_the_device_hides(Store::Failure& failure) {
-  for (const auto& [name, stream] : shared_.streams) {
-    const auto found = find_obstacle(*shared_.store, name);
-    if (!found || found->damage) continue;
-    failure.text = found->text;
-    shared_.store.reset();
-    return;
-  }
-}
-
 void Writer::reopen(Time now) {
   backoff_ = std::min(2 * backoff_, shared_.context.options.reopen_max);
   reopen_at_ = now + backoff_;
@@ -384,7 +381,17 @@ void Writer::reopen(Time now) {
     }
     shared_.context.signals->lower();
     shared_.store = Store::open(shared_.context, Store::Mode::write, failure);
-    if (shared_.store) refuse_what_the_device_hides(failure);
+  }
+  Result<std::vector<Recovered>> recovered = Error{};
+  if (shared_.store) {
+    ++generation_;
+    recovered = recover();
+    if (!recovered) {
+      --generation_;  // nobody has heard of it
+      failure.text = recovered.error().message;
+      const std::unique_lock lock(shared_.store_mutex);
+      shared_.store.reset();
+    }
   }
   if (!shared_.store) {
     no_space_ = failure.status.IsNoSpace();
@@ -393,21 +400,19 @@ void Writer::reopen(Time now) {
     shared_.counters.last_error = failure.text;
     return;
   }
-  ++generation_;
   failing_ = false;
   no_space_ = false;
-  std::vector<Recovered> recovered = recover();
   // What RocksDB met when it compacted tables an opening does not meet, and the next compaction
   // does.
   if (const std::string damage = std::exchange(found_damage_, ""); !damage.empty()) {
-    for (Recovered& one : recovered) add_damage(one, damage);
+    for (Recovered& one : *recovered) add_damage(one, damage);
   }
   {
     const std::lock_guard lock(shared_.counters_mutex);
     ++shared_.counters.reopens;
     shared_.counters.failing = false;
   }
-  if (events_.reopened) events_.reopened(std::move(recovered));
+  if (events_.reopened) events_.reopened(std::move(*recovered));
 }
 
 }  // namespace spillway::journal

@@ -25,8 +25,9 @@ class Writer {
 
   Writer(Shared& shared, Journal::Events events);
 
-  // Reads what each stream has; to be called after the store was opened.
-  std::vector<Recovered> recover();
+  // Reads what each stream has; to be called after the store was opened. An error where the device
+  // fails a read of a store that can be written: it is to be opened again.
+  Result<std::vector<Recovered>> recover();
 
   void commit(std::vector<CommitRequest> requests);  // completes them all, in order
   void request_trim(const std::string& stream);
@@ -57,7 +58,6 @@ class Writer {
 
   void fail(const rocksdb::Status& status);
   void reopen(Time now);
-  void refuse_what_the_device_hides(Store::Failure& failure);
   void trim(Stream& stream);
   void squeeze();
   void limit_ledger(Stream& stream);

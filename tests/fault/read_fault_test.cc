@@ -156,5 +156,65 @@ TEST(ReadFault, LetsNoTrimTakeTheRestOfABlock) {
   });
 }
 
+// A ledger that lies in more than one place of its table, and a block.
+void fill_ledger(Rig& rig) {
+  rig.open();
+  ASSERT_EQ(rig.append_through(1), 0);
+  Commit commit;
+  commit.stream = "s";
+  for (std::uint64_t id = 1; id <= 1000; ++id) {
+    LedgerEntry entry;
+    entry.id = id;
+    entry.text = std::string(500, 'x');
+    commit.ledger.push_back(entry);
+  }
+  ASSERT_EQ(journal::commit(*rig.journal, std::move(commit)), Outcome::ok);
+  rig.restart_healthy();
+}
+
+TEST(ReadFault, AtAStartIsAnErrorOfItAndNoDamage) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    fill_ledger(rig);
+    int failed = 0;
+    for (int skip = 0; skip < 60; ++skip) {
+      rig.journal.reset();
+      rig.system->inject(failing_reads(skip, 1));
+      auto opened = Journal::open(rig.options, {});
+      rig.system->heal();
+      failed += opened ? 0 : 1;
+      if (opened) rig.journal = std::move(*opened);
+      if (!opened) rig.open();
+      const Recovered& recovered = find(rig.journal->recovered(), "s");
+      EXPECT_FALSE(recovered.damage) << skip << ": " << *recovered.damage;
+      EXPECT_EQ(recovered.next_ledger_id, 1001u) << skip;
+      EXPECT_EQ(recovered.end, 1u) << skip;
+    }
+    EXPECT_GT(failed, 5) << "the fault was hardly ever met";
+  });
+}
+
+TEST(ReadFault, AtAReopeningIsTriedAgainAndNoDamage) {
+  in_child([] {
+    const TempDir dir(in_memory());
+    Rig rig(dir.path());
+    fill_ledger(rig);
+    int met = 0;
+    for (int skip = 0; skip < 60; ++skip) {
+      const int before = rig.system->fired();
+      rig.system->inject({kWal, kAppend, Errno::eio, 0, 1});
+      rig.system->inject(failing_reads(skip, 1));
+      ASSERT_EQ(append(*rig.journal, {make_block(rig.acked + 1, 1, 100)}, rig.generation),
+                Outcome::failed);
+      rig.await_reopening();
+      met += rig.system->fired() - before - 1;
+      rig.system->heal();
+      if (testing::Test::HasFailure()) break;
+    }
+    EXPECT_GT(met, 5) << "the fault was hardly ever met";
+  });
+}
+
 }  // namespace
 }  // namespace spillway::journal
