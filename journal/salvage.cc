@@ -209,14 +209,14 @@ void FileSalvage::read_tables() {
 
 void FileSalvage::read_table(const fs::path& path) {
   const std::string name = store_file(path);
-  std::string why;
+  rocksdb::Status why;
   std::unique_ptr<Table> table = Table::open(path, why);
   if (!table) {
     if (live_ && !live_->contains(path.filename().string())) {
-      return note(name, "cannot be read, and is not needed: " + why);
+      return note(name, "cannot be read, and is not needed: " + why.ToString());
     }
     meta_damaged_ = true;  // it may have been one of those
-    return damaged(name, "cannot be read at all: " + why);
+    return damaged(name, "cannot be read at all: " + why.ToString());
   }
   families_[table->family_id()] = table->family();
   if (table->family().starts_with(kStreamFamily)) {
@@ -228,18 +228,18 @@ void FileSalvage::read_table(const fs::path& path) {
     return;
   }
   if (table->family() == "meta") {
-    const std::uint64_t write = table->newest_write();
+    const std::uint64_t write = table->newest_write(why);
     why = table->for_each([&](std::string_view key, std::string_view value) {
       MetaValue& at = meta_[std::string(key)];
       if (at.write <= write) at = {write, std::string(value)};
     });
-    if (why.empty()) newest_meta_ = std::max(newest_meta_, write);
-    meta_damaged_ |= !why.empty();
+    if (why.ok()) newest_meta_ = std::max(newest_meta_, write);
+    meta_damaged_ |= !why.ok();
   } else if (table->family() == "dead-letters") {
     why = table->for_each(
         [&](std::string_view key, std::string_view value) { letters_[std::string(key)] = value; });
   }
-  if (!why.empty()) damaged(name, "is damaged: " + why);
+  if (!why.ok()) damaged(name, "is damaged: " + why.ToString());
 }
 
 void FileSalvage::read_wal() {
@@ -405,7 +405,7 @@ void FileSalvage::for_each_block(const std::string& stream,
     if (opened < files.size() &&
         (next == sources.end() || files[opened].first <= next->head->first)) {
       const fs::path& path = files[opened++].path;
-      std::string why;
+      rocksdb::Status why;
       Source source;
       source.file = store_file(path);
       if (auto table = Table::open(path, why)) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "journal/block_reader.h"
 #include "journal/format.h"
 #include "journal/log_scan.h"
 #include "journal/manifest.h"
@@ -86,11 +87,21 @@ std::optional<std::string> cut_short(const std::vector<WalScan>& wal, std::uint6
   return std::nullopt;
 }
 
+// Nothing for a table that is not intact, which nobody misses, or that the device does not read.
+std::unique_ptr<Table> open_table(const fs::path& path, rocksdb::Env* env,
+                                  rocksdb::Status& device) {
+  rocksdb::Status status;
+  auto table = Table::open(path, status, env);
+  if (!status.ok() && !status.IsCorruption()) device = status;
+  return table;
+}
+
 // Tables that the MANIFEST does not list. A crash leaves some: flushed or compacted, and not yet
 // listed. Then what they hold is in the WAL or in tables that are listed.
 class Orphans {
  public:
-  Orphans(Store& store, const std::vector<WalScan>& wal) : store_(store), wal_(wal) {
+  Orphans(Store& store, const std::vector<WalScan>& wal, rocksdb::Env* env)
+      : store_(store), wal_(wal), env_(env) {
     std::vector<rocksdb::LiveFileMetaData> files;
     store_.db().GetLiveFilesMetaData(&files);
     for (const rocksdb::LiveFileMetaData& file : files) {
@@ -101,21 +112,21 @@ class Orphans {
     }
   }
 
-  // Whether `path` is intact and holds what nothing else does.
-  bool is_needed(const fs::path& path) {
+  // Whether `path` is intact and holds what nothing else does. Where the device failed, `device`
+  // says so, and the answer is worth nothing.
+  bool is_needed(const fs::path& path, rocksdb::Status& device) {
     if (listed_.contains(path.filename().string())) return false;
-    std::string ignored;
-    auto table = Table::open(path, ignored);
+    auto table = open_table(path, env_, device);
     if (!table) return false;
     const std::string family = table->family();
     if (family.starts_with(kStreamFamily)) {
-      return has_own_blocks(std::move(table), family.substr(kStreamFamily.size()));
+      return has_own_blocks(std::move(table), family.substr(kStreamFamily.size()), device);
     }
     // Files are numbered as they are begun. What a compaction read has a lower number than what it
     // wrote, and numbers of writes do not tell the two apart: those that all see become 0.
     const Newest& newest = newest_[family];
     if (file_number(path).value_or(0) < newest.file) return false;
-    const std::uint64_t write = table->newest_write();
+    const std::uint64_t write = table->newest_write(device);
     const bool in_wal = std::ranges::any_of(wal_, [write](const WalScan& file) {
       return file.writes.first <= write && write < file.writes.second;
     });
@@ -127,9 +138,16 @@ class Orphans {
     std::uint64_t write = 0;
     std::uint64_t file = 0;
   };
-  bool has_own_blocks(std::unique_ptr<Table> table, const std::string& stream) {
+  bool has_own_blocks(std::unique_ptr<Table> table, const std::string& stream,
+                      rocksdb::Status& device) {
+    const auto failed = [&](const rocksdb::Status& status) {
+      if (status.ok() || status.IsNotFound() || is_damage(store_.db(), status)) return false;
+      device = status;
+      return true;
+    };
     rocksdb::Status status;
     const auto stored = store_.get_meta(watermark_key(stream), status);
+    if (failed(status)) return false;
     const Offset watermark = stored && stored->size() == sizeof(Key) ? offset_of(*stored) : 0;
     rocksdb::ColumnFamilyHandle* const family = store_.stream(stream);
     rocksdb::ReadOptions options;
@@ -139,38 +157,47 @@ class Orphans {
       if (block->last() <= watermark) continue;
       const Key key = key_of(block->first);
       rocksdb::PinnableSlice value;
-      if (family == nullptr ||
-          !store_.db().Get(options, family, {key.data(), key.size()}, &value).ok()) {
-        return true;
-      }
+      if (family == nullptr) return true;
+      status = store_.db().Get(options, family, {key.data(), key.size()}, &value);
+      if (failed(status)) return false;
+      if (!status.ok()) return true;
     }
+    failed(blocks.device());
     return false;
   }
 
   Store& store_;
   const std::vector<WalScan>& wal_;
+  rocksdb::Env* env_;
   std::set<std::string> listed_;
   std::map<std::string, Newest> newest_;  // by column family
 };
 
 // A MANIFEST that ends in the middle of a record was cut off by a crash, or the record was whole;
 // one that ends behind a record may have had more.
-std::optional<std::string> check_tables(StoreContext& context, const std::vector<WalScan>& wal,
-                                        const fs::path& manifest, const LogScan& scan) {
+StartCheck check_tables(StoreContext& context, const std::vector<WalScan>& wal,
+                        const fs::path& manifest, const LogScan& scan) {
   Store::Failure failure;
   const auto store = Store::open(context, Store::Mode::read, failure);
+  // Opening it for writing may succeed all the same, a moment later.
+  if (!store && !failure.damaged) return {Error{failure.text}, std::nullopt};
   // A store that is being made has no tables before it can be read. Of a MANIFEST without damage,
   // opening it for writing says why it cannot be read, and deletes nothing either.
-  if (!store && !scan.damaged_at) return std::nullopt;
+  if (!store && !scan.damaged_at) return {};
   std::optional<Orphans> orphans;
-  if (store) orphans.emplace(*store, wal);
+  if (store) orphans.emplace(*store, wal, context.env);
   for (const fs::path& path : files_of(context.layout, ".sst")) {
-    std::string ignored;
-    if (orphans ? !orphans->is_needed(path) : Table::open(path, ignored) == nullptr) continue;
-    return (scan.damaged_at ? damage_text(manifest, scan) + ", so it" : manifest.string()) +
-           " does not list " + path.filename().string() + ", which holds what nothing else does";
+    rocksdb::Status device;
+    const bool needed = orphans ? orphans->is_needed(path, device)
+                                : open_table(path, context.env, device) != nullptr;
+    if (!device.ok()) return {Error{path.string() + ": " + device.ToString()}, std::nullopt};
+    if (!needed) continue;
+    return {std::nullopt,
+            (scan.damaged_at ? damage_text(manifest, scan) + ", so it" : manifest.string()) +
+                " does not list " + path.filename().string() +
+                ", which holds what nothing else does"};
   }
-  return std::nullopt;
+  return {};
 }
 
 }  // namespace
@@ -213,7 +240,7 @@ StartCheck check_before_start(StoreContext& context) {
       std::ranges::all_of(files_of(context.layout, ".sst"), is_named)) {
     return {};
   }
-  return {std::nullopt, check_tables(context, wal, *path, scan)};
+  return check_tables(context, wal, *path, scan);
 }
 
 }  // namespace spillway::journal

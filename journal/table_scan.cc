@@ -32,25 +32,26 @@ rocksdb::ReadOptions read_options(const rocksdb::Snapshot* snapshot = nullptr) {
   return options;
 }
 
+bool device_failed(const rocksdb::Status& status) { return !status.ok() && !status.IsCorruption(); }
+
 bool is_stream_key(std::string_view key) { return key.size() == sizeof(Key); }
 
 }  // namespace
 
-std::unique_ptr<Table> Table::open(const std::filesystem::path& path, std::string& why) {
+std::unique_ptr<Table> Table::open(const std::filesystem::path& path, rocksdb::Status& why,
+                                   rocksdb::Env* env) {
   rocksdb::Options options;
+  if (env != nullptr) options.env = env;
   options.max_open_files = 1;
   rocksdb::BlockBasedTableOptions table;
   table.no_block_cache = true;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   auto reader = std::make_unique<rocksdb::SstFileReader>(options);
-  const rocksdb::Status status = reader->Open(path.string());
-  if (!status.ok()) {
-    why = status.ToString();
-    return nullptr;
-  }
+  why = reader->Open(path.string());
+  if (!why.ok()) return nullptr;
   const auto properties = reader->GetTableProperties();
   if (!properties) {
-    why = "it does not say what it holds";
+    why = rocksdb::Status::Corruption("it does not say what it holds");
     return nullptr;
   }
   std::unique_ptr<Table> opened(new Table(std::move(reader)));
@@ -63,34 +64,36 @@ std::unique_ptr<rocksdb::Iterator> Table::iterator() const {
   return std::unique_ptr<rocksdb::Iterator>(reader_->NewIterator(read_options()));
 }
 
-std::string Table::for_each(const Visit& visit, std::uint64_t snapshot) const {
+rocksdb::Status Table::for_each(const Visit& visit, std::uint64_t snapshot) const {
   const AsOf as_of(snapshot);
   const std::unique_ptr<rocksdb::Iterator> it(reader_->NewIterator(read_options(&as_of)));
   for (it->SeekToFirst(); it->Valid(); it->Next()) {
     visit(it->key().ToStringView(), it->value().ToStringView());
   }
-  std::string error = it->status().ok() ? std::string() : it->status().ToString();
-  if (error.empty()) return error;
+  rocksdb::Status status = it->status();
+  if (status.ok()) return status;
   // The index leads on to the parts behind it only by key: the end at least is one that is known.
   std::string first_behind;
   for (it->SeekToLast(); it->Valid(); it->Prev()) first_behind = it->key().ToString();
-  if (first_behind.empty()) return error;
+  if (device_failed(it->status())) status = it->status();
+  if (first_behind.empty()) return status;
   for (it->Seek(first_behind); it->Valid(); it->Next()) {
     visit(it->key().ToStringView(), it->value().ToStringView());
   }
-  return error;
+  return device_failed(it->status()) ? it->status() : status;
 }
 
-std::uint64_t Table::newest_write() const {
-  const auto content = [this](std::uint64_t snapshot) {
+std::uint64_t Table::newest_write(rocksdb::Status& device) const {
+  const auto content = [this, &device](std::uint64_t snapshot) {
     std::uint32_t sum = 0;
-    for_each(
+    const rocksdb::Status status = for_each(
         [&sum](std::string_view key, std::string_view value) {
           for (const std::string_view part : {key, value}) {
             sum = crc32c(std::as_bytes(std::span(part.data(), part.size())), sum);
           }
         },
         snapshot);
+    if (device_failed(status)) device = status;
     return sum;
   };
   const std::uint32_t whole = content(kNewest);
@@ -106,11 +109,17 @@ std::uint64_t Table::newest_write() const {
 TableBlocks::TableBlocks(std::unique_ptr<Table> table)
     : table_(std::move(table)), it_(table_->iterator()) {}
 
+void TableBlocks::note() {
+  if (device_failed(it_->status())) device_ = it_->status();
+}
+
 void TableBlocks::skip_damage() {
   damage_ = it_->status().ToString();
+  note();
   const auto seek = [this](Offset offset) {
     const Key key = key_of(offset);
     it_->Seek({key.data(), key.size()});
+    note();
     return it_->status().ok();
   };
   seek(next_readable(last_, ~Offset{0}, seek));  // beyond the last key every seek succeeds

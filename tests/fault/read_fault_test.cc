@@ -216,5 +216,47 @@ TEST(ReadFault, AtAReopeningIsTriedAgainAndNoDamage) {
   });
 }
 
+// What cannot be read just now may be all there is of it: RocksDB would delete it.
+TEST(ReadFault, OfATableThatIsNotListedIsAnErrorOfTheStartThatDeletesNothing) {
+  in_child([] {
+    namespace fs = std::filesystem;
+    const TempDir dir(in_memory());
+    const auto start_on_a_copy = [&dir](const fs::path& copy) {
+      fs::copy(dir.path(), copy, fs::copy_options::recursive);
+      return std::make_unique<Rig>(copy);
+    };
+    {
+      Rig rig(dir.path());
+      rig.open();
+      ASSERT_EQ(rig.append_through(1), 0);
+    }
+    std::vector<fs::path> made;
+    {
+      const TempDir other(in_memory());
+      start_on_a_copy(other.path())->open();  // what is in the WAL comes into tables
+      for (const fs::path& table : store_files(other.path(), ".sst")) {
+        if (fs::exists(dir.path() / "journal" / table.filename())) continue;
+        fs::copy(table, dir.path() / "journal");
+        made.push_back(table.filename());
+      }
+    }
+    ASSERT_EQ(made.size(), 2u);  // of the stream, and of its state
+    for (const fs::path& wal : store_files(dir.path(), ".log")) fs::remove(wal);
+    int failed = 0;
+    for (int skip = 0; skip < 60; ++skip) {
+      const TempDir copy(in_memory());
+      const auto rig = start_on_a_copy(copy.path());
+      rig->system->inject({kTable, kOpen | kRead, Errno::eio, skip, 1});
+      const auto opened = Journal::open(rig->options, {});
+      failed += opened ? 0 : 1;
+      EXPECT_FALSE(opened && find((*opened)->recovered(), "s").writable) << skip;
+      for (const fs::path& table : made) {
+        EXPECT_TRUE(fs::exists(copy.path() / "journal" / table)) << skip << " " << table;
+      }
+    }
+    EXPECT_GT(failed, 3) << "the fault was hardly ever met";
+  });
+}
+
 }  // namespace
 }  // namespace spillway::journal
