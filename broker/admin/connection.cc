@@ -1,11 +1,14 @@
 #include "broker/admin/connection.h"
 
+#include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/beast/core/string.hpp>
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/write.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace spillway::broker {
@@ -24,6 +27,19 @@ bool is_foreign(const http::request<http::string_body>& request) {
   const auto origin = request.find(http::field::origin);
   if (origin == request.end()) return false;
   return std::string(origin->value()) != "http://" + std::string(request[http::field::host]);
+}
+
+// A name that somebody else's server made lead to loopback must not do so either: the pages of that
+// site are then of one origin with what is here.
+bool is_own_host(std::string_view host, std::string_view name) {
+  const std::size_t bracket = host.rfind(']');
+  const std::size_t colon = host.rfind(':');
+  if (colon != host.npos && (bracket == host.npos || colon > bracket)) host = host.substr(0, colon);
+  const bool six = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  const std::string_view literal = six ? host.substr(1, host.size() - 2) : host;
+  error_code error;
+  asio::ip::make_address(literal, error);
+  return !error || host.empty() || beast::iequals(host, "localhost") || beast::iequals(host, name);
 }
 
 template <class Body>
@@ -108,6 +124,14 @@ void HttpConnection::dispatch() {
   auto match = server_->router.match(head_ ? "GET" : std::string(request.method_string()),
                                      std::string(request.target()), otherwise);
   if (!match) return answer(request_, std::move(otherwise));
+  // Monitors may know this machine by any name.
+  const bool open = match->request.method == "GET" && !match->request.path.starts_with("/api/");
+  const std::string host(request[http::field::host]);
+  if (server_->own_host && !open && !is_own_host(host, *server_->own_host)) {
+    return answer(request_,
+                  http_error(403, "ask at an IP address or " + *server_->own_host + ", not " +
+                                      host + ": only that is sure to be here"));
+  }
   if (match->request.method != "GET" && is_foreign(request)) {
     return answer(request_, http_error(403, "requests from pages of other sites are refused"));
   }

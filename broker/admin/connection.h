@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 
 #include "broker/admin/router.h"
 #include "broker/admin/server.h"
@@ -26,6 +27,8 @@ struct AdminState {
   HttpRouter router;
   AdminLimits limits;
   std::set<HttpConnection*> connections;
+  // While it listens on loopback: the only name, beside localhost, by which it may be asked.
+  std::optional<std::string> own_host;
 };
 
 // Reads a request, has it answered, writes the answer, and so on until the client goes, is too

@@ -20,6 +20,14 @@ Error failed(const config::Address& address, const std::string& what, const erro
   return {"cannot " + what + " " + to_string(address) + ": " + error.message()};
 }
 
+tcp::endpoint tcp_endpoint(const StreamAcceptor& acceptor) {
+  const Generic::endpoint generic = acceptor.local_endpoint();
+  tcp::endpoint endpoint;
+  std::memcpy(endpoint.data(), generic.data(), generic.size());
+  endpoint.resize(generic.size());
+  return endpoint;
+}
+
 // Whether the file at the path is a socket that nobody listens on.
 bool is_left_behind(asio::io_context& context, const std::string& path) {
   struct stat status {};
@@ -78,14 +86,13 @@ Result<StreamAcceptor> open_listener(asio::io_context& context, const config::Ad
 
 config::Address bound_address(const StreamAcceptor& acceptor, const config::Address& address) {
   config::Address bound = address;
-  if (address.kind == config::Address::Kind::tcp) {
-    const Generic::endpoint generic = acceptor.local_endpoint();
-    tcp::endpoint endpoint;
-    std::memcpy(endpoint.data(), generic.data(), generic.size());
-    endpoint.resize(generic.size());
-    bound.port = endpoint.port();
-  }
+  if (address.kind == config::Address::Kind::tcp) bound.port = tcp_endpoint(acceptor).port();
   return bound;
+}
+
+bool is_bound_to_loopback(const StreamAcceptor& acceptor) {
+  if (acceptor.local_endpoint().protocol().family() == AF_UNIX) return false;
+  return tcp_endpoint(acceptor).address().is_loopback();
 }
 
 }  // namespace spillway::broker

@@ -22,6 +22,9 @@ Result<StreamAcceptor> open_listener(boost::asio::io_context& context,
 // Where `acceptor`, opened for `address`, really listens.
 config::Address bound_address(const StreamAcceptor& acceptor, const config::Address& address);
 
+// Whether only this machine's own programs reach it, over TCP.
+bool is_bound_to_loopback(const StreamAcceptor& acceptor);
+
 // What `address` stands for, in the order to try. Asks the system's resolver for names.
 Result<std::vector<boost::asio::generic::stream_protocol::endpoint>> stream_endpoints(
     const config::Address& address);

@@ -32,6 +32,7 @@ class AdminServer::Impl : public std::enable_shared_from_this<Impl> {
     if (!opened) return opened.error();
     acceptor_.emplace(std::move(*opened));
     address_ = bound_address(*acceptor_, address);
+    if (is_bound_to_loopback(*acceptor_)) state_->own_host = address.host;
     accept();
     return address_;
   }

@@ -78,7 +78,7 @@ class AdminTest : public testing::Test {
     if (thread_.joinable()) thread_.join();
   }
 
-  void start(AdminLimits limits = {}) {
+  void start(AdminLimits limits = {}, const config::Address& listen = loopback()) {
     server_.emplace(context_, limits);
     server_->route("GET", "/echo/{a}/to/{b}", [](HttpRequest request, Responder respond) {
       respond({.body = request.parameters["a"] + "|" + request.parameters["b"] + "|" +
@@ -92,11 +92,13 @@ class AdminTest : public testing::Test {
       held_.push_back(std::move(respond));
       is_held_.set_value();
     });
+    server_->route("GET", "/api/v1/status",
+                   [](HttpRequest, Responder respond) { respond({.body = "status"}); });
     server_->route("GET", "/forgotten", [](HttpRequest, Responder) {});
     server_->route("GET", "/text", [](HttpRequest, Responder respond) {
       respond({.body = "hello", .content_type = "text/plain"});
     });
-    const auto bound = server_->listen(loopback());
+    const auto bound = server_->listen(listen);
     ASSERT_TRUE(bound) << bound.error().message;
     address_ = *bound;
     thread_ = std::thread([this] { context_.run(); });
@@ -171,7 +173,7 @@ TEST_F(AdminTest, one_connection_takes_many_requests_also_sent_ahead) {
   client.send("GET /text HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_THAT(client.read_until("hello"), EndsWith("hello"));
   client.send(
-      "POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+      "POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
       "GET /text HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   const std::string answers = client.read_all();
   EXPECT_THAT(answers, HasSubstr("\r\n\r\n3HTTP/1.1 200 OK"));
@@ -301,6 +303,47 @@ TEST_F(AdminTest, a_page_of_another_site_may_not_post) {
   EXPECT_EQ(post("http://evil.example"), "HTTP/1.1 403");
   EXPECT_EQ(post("null"), "HTTP/1.1 403");
   EXPECT_EQ(post("http://localhost:9464"), "HTTP/1.1 200");
+}
+
+// Another site's name may be made to lead here, and its pages are then of one origin with us.
+class AdminHostTest : public AdminTest {
+ protected:
+  std::string ask(const std::string& request, const std::string& host) {
+    RawClient client({config::Address::Kind::tcp, "127.0.0.1", address_.port, {}});
+    client.send(request + " HTTP/1.1\r\n" + (host.empty() ? "" : "Host: " + host + "\r\n") +
+                "Origin: http://" + host + "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    return client.read_all();
+  }
+  std::string status(const std::string& request, const std::string& host) {
+    return ask(request, host).substr(9, 3);
+  }
+};
+
+TEST_F(AdminHostTest, a_name_that_was_made_to_lead_to_loopback_opens_neither_posts_nor_the_api) {
+  start();
+  for (const std::string host : {"evil.example", "evil.example:9464", "127.0.0.1.evil.example",
+                                 "localhost.evil.example", "[::1].evil", "localhost@evil"}) {
+    EXPECT_EQ(status("POST /count", host), "403") << host;
+    EXPECT_EQ(status("GET /api/v1/status", host), "403") << host;
+    EXPECT_EQ(status("GET /%61pi/v1/status", host), "403") << host;
+    EXPECT_EQ(status("HEAD /api/v1/status", host), "403") << host;
+    EXPECT_EQ(status("GET /text", host), "200") << "as a monitor may ask " << host;
+  }
+  EXPECT_THAT(ask("GET /api/v1/status", "evil.example"), HasSubstr("not evil.example"));
+  for (const std::string host : {"127.0.0.1", "127.0.0.1:9464", "[::1]:9464", "[::1]", "localhost",
+                                 "LocalHost:9464", "10.0.0.7:80"}) {
+    EXPECT_EQ(status("POST /count", host), "200") << host;
+    EXPECT_EQ(status("GET /api/v1/status", host), "200") << host;
+  }
+  RawClient old(address_);
+  old.send("GET /api/v1/status HTTP/1.0\r\n\r\n");
+  EXPECT_THAT(old.read_all(), EndsWith("status"));
+}
+
+TEST_F(AdminHostTest, where_others_may_ask_too_they_do_so_by_a_name) {
+  start({}, {config::Address::Kind::tcp, "0.0.0.0", 0, {}});
+  EXPECT_EQ(status("POST /count", "broker.internal"), "200");
+  EXPECT_EQ(status("GET /api/v1/status", "broker.internal:9464"), "200");
 }
 
 TEST_F(AdminTest, stopping_closes_what_is_open) {
