@@ -18,6 +18,14 @@ constexpr std::string_view kUnix = "unix://";
 constexpr std::size_t kMaxName = 64;
 constexpr std::size_t kMaxUnixPath = sizeof(sockaddr_un::sun_path) - 1;
 
+// One IPv6 address has many spellings.
+std::string canonical(const std::string& host) {
+  in6_addr address{};
+  char text[INET6_ADDRSTRLEN] = {};
+  if (inet_pton(AF_INET6, host.c_str(), &address) != 1) return host;
+  return inet_ntop(AF_INET6, &address, text, sizeof(text));
+}
+
 Error bad_address(std::string_view text, std::string_view why, bool plain_is_tcp) {
   return Error{"\"" + std::string(text) + "\" is not an address: " + std::string(why) + " (write " +
                (plain_is_tcp ? "host:port, " : "") + "tcp://host:port or unix:///path)"};
@@ -88,6 +96,17 @@ bool is_loopback(const Address& address) {
   if (inet_pton(AF_INET, address.host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
   in6_addr v6{};
   return inet_pton(AF_INET6, address.host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6) != 0;
+}
+
+bool is_same_place(const Address& left, const Address& right) {
+  if (left.kind != right.kind || left.kind != Address::Kind::tcp) return left == right;
+  if (left.port != right.port) return false;
+  const auto localhost = [](const std::string& host) {
+    return host == "127.0.0.1" || host == "::1";
+  };
+  const std::string a = canonical(left.host);
+  const std::string b = canonical(right.host);
+  return a == b || (a == "localhost" && localhost(b)) || (b == "localhost" && localhost(a));
 }
 
 bool is_name(std::string_view text) {

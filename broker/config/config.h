@@ -41,6 +41,8 @@ std::string to_string(const Address& address);  // with its scheme
 Result<Address> parse_address(std::string_view text, bool plain_is_tcp = false);
 // 127.0.0.0/8, ::1, "localhost" and Unix sockets.
 bool is_loopback(const Address& address);
+// However they are written, and with "localhost" for either of its two addresses.
+bool is_same_place(const Address& left, const Address& right);
 
 // length_prefixed: u32 little-endian, then the payload.
 enum class Framing { lines, length_prefixed };

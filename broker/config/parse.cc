@@ -246,7 +246,11 @@ class Parser {
       }
     } else if (relay != nullptr && relay->connect != Address{}) {
       claim_destination(section, "connect", sink);
-      if (relay->stream == stream.name && listeners_.contains(to_string(relay->connect))) {
+      const bool here = std::ranges::any_of(config_.ingress, [relay](const Ingress& ingress) {
+        return is_same_place(ingress.listen, relay->connect);
+      });
+      const bool admin = is_same_place(config_.admin.listen, relay->connect);
+      if (relay->stream == stream.name && (here || admin)) {
         section.error("connect", "leads back to this broker and this stream");
       }
     }

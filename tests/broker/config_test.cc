@@ -518,6 +518,25 @@ TEST(Config, a_sink_that_leads_back_here_is_refused) {
   EXPECT_THAT(errors_of(with_sink("[[stream.sink]]\nname = \"r\"\ntype = \"spillway\"\n"
                                   "connect = \"tcp://127.0.0.1:7070\"\n")),
               HasSubstr("leads back to this broker"));
+  const auto relay = [](const std::string& listen, const std::string& connect) {
+    return errors_of(
+        with_sink("[[stream.sink]]\nname = \"r\"\ntype = \"spillway\"\n"
+                  "connect = \"" +
+                  connect +
+                  "\"\n"
+                  "[[ingress]]\nlisten = \"" +
+                  listen + "\"\n"));
+  };
+  const auto back = HasSubstr("leads back to this broker");
+  EXPECT_THAT(relay("tcp://127.0.0.1:7070", "tcp://localhost:7070"), back);
+  EXPECT_THAT(relay("tcp://localhost:7070", "tcp://127.0.0.1:7070"), back);
+  EXPECT_THAT(relay("tcp://[::1]:7070", "tcp://localhost:7070"), back);
+  EXPECT_THAT(relay("tcp://[::1]:7070", "tcp://[0:0:0:0:0:0:0:1]:7070"), back);
+  EXPECT_THAT(relay("unix:///a.sock", "unix:///a.sock"), back);
+  EXPECT_EQ(relay("tcp://127.0.0.1:7070", "tcp://localhost:7071"), "");
+  EXPECT_EQ(relay("tcp://127.0.0.1:7070", "tcp://hub.internal:7070"), "");
+  // Nobody listens there but somebody else: the near end of a tunnel, another broker.
+  EXPECT_EQ(relay("tcp://127.0.0.1:7070", "tcp://127.0.0.2:7070"), "");
 }
 
 TEST(Config, a_mode_is_octal_and_only_for_unix_sockets) {
