@@ -87,7 +87,8 @@ def every_series_exists_from_the_start_and_is_right_after_a_restart(run):
 def what_a_halt_refuses_counts_as_received_when_it_is_taken(run):
     published = run.records("records", RECORDS)
     receiver = run.receiver(run.port(), "taken")
-    broker = run.broker("broker", stream(tcp_sink("t", receiver.port, "max_records = 1000"))).start()
+    sink = tcp_sink("t", receiver.port, "max_records = 1000")
+    broker = run.broker("broker", stream(sink)).start()
 
     def received():
         series = broker.metrics()
