@@ -69,6 +69,15 @@ Error read_differently(const StreamOutlook& stream) {
                "had not before, or the other way round; look at the disk, and try again"};
 }
 
+// Earlier versions began the running count anew where they went on behind damage: in the new store
+// it rises.
+BlockPtr counted_on(const BlockPtr& block, std::uint64_t running) {
+  if (block->running_bytes >= running + block->bytes()) return block;
+  auto next = std::make_shared<Block>(*block);
+  next->running_bytes = running + block->bytes();
+  return next;
+}
+
 // Fills a new store with what is intact.
 class Rebuild {
  public:
@@ -174,9 +183,10 @@ std::optional<Error> Rebuild::add_blocks(const StreamOutlook& stream, Pending& p
   };
   salvage_.for_each_block(stream.stream, [&](const BlockPtr& block) {
     if (block->last() <= stream.low) return true;
-    const std::uint64_t before = block->running_bytes - block->bytes();
-    if (block->first > end + 1 && !pass_over(block->first - 1, before)) return false;
-    return put(block);
+    const BlockPtr next = counted_on(block, running);
+    const std::uint64_t before = next->running_bytes - next->bytes();
+    if (next->first > end + 1 && !pass_over(next->first - 1, before)) return false;
+    return put(next);
   });
   if (!error && stream.end > end) pass_over(stream.end, running);
   if (!error && saved != stream.saved) error = read_differently(stream);

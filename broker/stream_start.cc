@@ -16,12 +16,11 @@ namespace {
 constexpr std::chrono::milliseconds kReadRetry{200};
 }  // namespace
 
-// The journal is read once for its last block, then once for each sink at the record after its
-// cursor.
+// The journal is read once for each sink, at the record after its cursor.
 struct Stream::Starting {
   recovery::event::Started event;
   std::function<void()> done;
-  std::size_t next = 0;  // 0: the end of the journal; else sink next - 1
+  std::size_t next = 0;  // sink
   asio::steady_timer retry;
 
   explicit Starting(asio::io_context& io) : retry(io) {}
@@ -49,6 +48,8 @@ void Stream::start(journal::Recovered recovered, recovery::DurableState state,
   }
   const bool reads = state.open && recovered.end > recovered.watermark;
   if (reads) probe_.journal_recovered(recovered.end - recovered.watermark);
+  // Where the last block is damaged, what comes counts on from the one before: it never falls.
+  if (reads) starting->event.end_running_bytes = recovered.running_bytes;
   starting->event.state = std::move(state);
   if (!reads) return begin(std::move(starting->event), std::move(starting->done));
   read_backlog(starting);
@@ -57,17 +58,14 @@ void Stream::start(journal::Recovered recovered, recovery::DurableState state,
 void Stream::read_backlog(std::shared_ptr<Starting> starting) {
   const recovery::event::Started& event = starting->event;
   const Offset end = event.journal_end;
-  for (; starting->next <= event.state->sinks.size(); ++starting->next) {
-    Offset offset = end;
-    if (starting->next > 0) {
-      const Offset through =
-          goes_on_after(*event.state, event.state->sinks[starting->next - 1], event.watermark, end);
-      if (through >= end) {
-        starting->event.backlogs[starting->next - 1].running_bytes = event.end_running_bytes;
-        continue;
-      }
-      offset = through + 1;
+  for (; starting->next < event.state->sinks.size(); ++starting->next) {
+    const Offset through =
+        goes_on_after(*event.state, event.state->sinks[starting->next], event.watermark, end);
+    if (through >= end) {
+      starting->event.backlogs[starting->next].running_bytes = event.end_running_bytes;
+      continue;
     }
+    const Offset offset = through + 1;
     journal_.read(name_, offset, offset, 1,
                   [self = shared_from_this(), starting, offset](journal::ReadResult result) {
                     asio::post(self->io_, [self, starting, offset, result = std::move(result)] {
@@ -90,23 +88,19 @@ void Stream::take_backlog(const std::shared_ptr<Starting>& starting, Offset offs
     return;
   }
   recovery::event::Started& event = starting->event;
+  auto& backlog = event.backlogs[starting->next];
   if (!result.blocks.empty()) {
     const Block& block = *result.blocks.front();
-    if (starting->next == 0) {
-      event.end_running_bytes = block.running_bytes;
-    } else {
-      recovery::BlockInfo info;
-      info.first = block.first;
-      info.last = block.last();
-      info.bytes = block.bytes();
-      info.running_bytes = block.running_bytes;
-      auto& backlog = event.backlogs[starting->next - 1];
-      backlog.running_bytes = info.running_at(offset - 1);
-      backlog.oldest_received = block.received_ms;
-    }
-  } else if (starting->next > 0) {
+    recovery::BlockInfo info;
+    info.first = block.first;
+    info.last = block.last();
+    info.bytes = block.bytes();
+    info.running_bytes = block.running_bytes;
+    backlog.running_bytes = info.running_at(offset - 1);
+    backlog.oldest_received = block.received_ms;
+  } else {
     // Damaged there: what cannot be read does not count as backlog.
-    event.backlogs[starting->next - 1].running_bytes = event.end_running_bytes;
+    backlog.running_bytes = event.end_running_bytes;
   }
   ++starting->next;
   read_backlog(starting);

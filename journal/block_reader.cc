@@ -391,9 +391,10 @@ End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
   if (!status.ok()) damage = "its last block cannot be read: " + status.ToString();
   if (!it->Valid()) return {};
   const BlockPtr block = decode_block(offset_at(*it), it->value().ToStringView());
-  if (block) return {block->last(), block->ends_clean};
+  if (block) return {block->last(), block->ends_clean, block->running_bytes};
   damage = "its last block, at offset " + std::to_string(offset_at(*it)) + ", is damaged";
-  return {offset_at(*it), false};
+  const auto header = decode_header(offset_at(*it), it->value().ToStringView());
+  return {offset_at(*it), false, header ? header->running_bytes : 0};
 }
 
 }  // namespace spillway::journal

@@ -34,7 +34,8 @@ std::optional<Offset> first_key_needed(rocksdb::DB& db, rocksdb::ColumnFamilyHan
 // counts as one record; `damage` says so then, and where what is behind cannot be read.
 struct End {
   Offset last = 0;
-  bool clean = false;  // no group is unfinished there; false where nobody can say
+  bool clean = false;               // no group is unfinished there; false where nobody can say
+  std::uint64_t running_bytes = 0;  // through the last block that can be read
 };
 End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
              std::optional<std::string>& damage, rocksdb::Status& status);

@@ -103,6 +103,7 @@ struct Recovered {
   Offset watermark = 0;
   Offset end = 0;                     // of the last block; the watermark when there is none
   bool end_clean = false;             // no group is unfinished there; false where nobody can say
+  std::uint64_t running_bytes = 0;    // of the last block that can be read
   Offset high_water = 0;              // the independent mark: beyond `end`, records were lost
   std::optional<std::string> latch;   // as last written; nothing if never
   std::optional<std::string> damage;  // what does not add up, in words; the intact part is readable

@@ -37,6 +37,7 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
     std::optional<std::string> damage;
     const End end = last_end(store.db(), family, damage, status);
     note();
+    recovered.running_bytes = end.running_bytes;
     if (end.last >= recovered.end) {
       recovered.end = end.last;
       recovered.end_clean = end.clean;

@@ -279,6 +279,25 @@ TEST_F(JournalHealth, a_flipped_bit_in_a_table_costs_the_block_it_is_in) {
   EXPECT_THAT(kinds(report), ElementsAre("file", "hole")) << texts(report);
   EXPECT_EQ(lost(report), kRecords);
 }
+// So earlier versions went on behind a last block that was damaged.
+TEST_F(JournalHealth, a_running_count_that_began_anew_behind_damage_rises_after_a_repair) {
+  fill(kBlocks / 2);
+  {
+    auto journal = journal::Journal::open(options(), {});
+    for (Offset i = kBlocks / 2 + 1; i <= kBlocks; ++i) {
+      auto block = std::make_shared<Block>(*block_of(i));
+      block->running_bytes -= kBlocks / 2 * kBytes;
+      journal::Commit next;
+      next.append = {block};
+      next.state = encode_state(state_at(0, i));
+      commit(**journal, std::move(next));
+    }
+  }
+  const BlockPtr damaged = block_of(kBlocks / 2);
+  const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
+  ASSERT_EQ(journal::flip_in_tables(data_, part), 1);
+  EXPECT_EQ(lost(repaired()), kRecords);
+}
 TEST_F(JournalHealth, what_is_intact_between_two_damages_of_a_table_is_saved) {
   const auto size = fs::file_size(table());
   flip(table(), size / 8);

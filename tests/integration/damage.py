@@ -6,7 +6,7 @@ import time
 
 import harness
 from harness import FAILED, OK, expect, sequence, stream, tcp_sink, wait_for
-from repair import files, flip, lost_of, numbers_in
+from repair import files, flip, lost_of, numbers_in, outage
 from verify import delivered
 
 TABLES, WAL, SIZE = 6_000, 1_000, 2_000  # records in tables, and after them in the WAL
@@ -186,6 +186,29 @@ def a_start_on_any_of_them_says_so_makes_nothing_worse_and_a_repair_saves_the_re
         broker.stop()
         receiver.stop()
         delivered(receiver.path, published, skipped=gone)
+
+
+def behind_a_damaged_end_the_byte_count_goes_on_and_a_repair_saves_what_came(run):
+    run.expects_losses = True
+    _, receiver, broker = outage(run, records=TABLES)
+    last = f"{TABLES:09d} ".encode()  # in the last block of the newest table
+    flips = [(path, path.read_bytes().find(last)) for path in files(broker, ".sst")]
+    flips = [(path, at) for path, at in flips if at >= 0]
+    expect(len(flips) == 1, flips)
+    flip(*flips[0])
+    broker.start()
+    broker.wait_halt()
+    broker.cli("halt", "clear", "s", "--accept-loss")
+    run.publish(broker.address, run.records("more", TABLES + WAL, SIZE), "--resume").result()
+    broker.stop()
+    found, lost = findings(broker)
+    expect(found == "file hole" and lost, f"{found}, {len(lost)} lost")
+    expect(broker.cli("journal", "repair", "--apply")["applied"], "no repair")
+    expect(findings(broker)[0] == "", "it is damaged after the repair")
+    receiver.start()
+    broker.start()
+    broker.wait_drained("t")
+    delivered(receiver.path, run.folder / "more", skipped=[(min(lost), max(lost))])
 
 
 if __name__ == "__main__":

@@ -491,6 +491,7 @@ TEST(Open, FindsTheEndBehindADamagedBlock) {
     EXPECT_TRUE(recovered.writable);
     EXPECT_EQ(recovered.end, last_damaged ? 5u : 6u);
     EXPECT_EQ(recovered.end_clean, !last_damaged);
+    EXPECT_EQ(recovered.running_bytes, recovered.end * 100'000);
     EXPECT_EQ(read(*journal, recovered.end).blocks.size(), 1u);
   }
 }
