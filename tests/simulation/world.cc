@@ -302,7 +302,8 @@ void World::start_broker() {
         started.backlogs.push_back(
             {journal_.running_at(through), journal_.received_after(through)});
       }
-      if (!journal_.blocks().empty()) {
+      // A journal that lost its end, all of which was taken, has none beyond it.
+      if (!journal_.blocks().empty() && journal_.blocks().back().last == journal_.end()) {
         records_first_ = journal_.blocks().front().first;
         for (Offset o = records_first_; o <= journal_.end(); ++o) {
           records_.push_back(journal_.record(o));
