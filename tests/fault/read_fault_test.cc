@@ -25,6 +25,15 @@ void fill(Rig& rig) {
   rig.restart_healthy();
 }
 
+// A bit is flipped in records 301 to 310, in their table.
+void damage_one(Rig& rig, const std::filesystem::path& data_dir) {
+  rig.journal.reset();
+  const BlockPtr damaged = make_block(301, kRecords, kBlockBytes);
+  const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
+  ASSERT_EQ(flip_in_tables(data_dir, part), 1);
+  rig.open();
+}
+
 TEST(ReadFault, LosesNothingOfWhatIsReadFromTheMiddleOfABlock) {
   in_child([] {
     const TempDir dir(in_memory());
@@ -49,11 +58,7 @@ TEST(ReadFault, BehindADamagedBlockMakesTheHoleNoLarger) {
     const TempDir dir(in_memory());
     Rig rig(dir.path());
     fill(rig);
-    rig.journal.reset();
-    const BlockPtr damaged = make_block(301, kRecords, kBlockBytes);
-    const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
-    ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
-    rig.open();
+    damage_one(rig, dir.path());
     int failed = 0;
     for (int skip = 0; skip < 12; ++skip) {
       rig.system->inject(failing_reads(skip, 1));
@@ -75,11 +80,7 @@ TEST(ReadFault, NextToADamagedBlockGivesNoIntactOneUp) {
     const TempDir dir(in_memory());
     Rig rig(dir.path());
     fill(rig);
-    rig.journal.reset();
-    const BlockPtr damaged = make_block(301, kRecords, kBlockBytes);
-    const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
-    ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
-    rig.open();
+    damage_one(rig, dir.path());
     int failed = 0;
     for (int skip = 0; skip < 60; ++skip) {
       rig.system->inject(failing_reads(skip, 1));
@@ -99,11 +100,7 @@ TEST(ReadFault, NextToADamagedBlockIsNoAnswerToWhereToCut) {
     const TempDir dir(in_memory());
     Rig rig(dir.path());
     fill(rig);
-    rig.journal.reset();
-    const BlockPtr damaged = make_block(301, kRecords, kBlockBytes);
-    const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
-    ASSERT_EQ(flip_in_tables(dir.path(), part), 1);
-    rig.open();
+    damage_one(rig, dir.path());
     const auto ask = [&rig](Offset offset_min, std::uint64_t bytes_min) {
       std::promise<Result<std::optional<Location>>> promise;
       rig.journal->locate("s", offset_min, bytes_min, 0,
