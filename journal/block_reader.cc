@@ -24,11 +24,6 @@ rocksdb::ReadOptions point_options() {
   return options;
 }
 
-// The device failed: what was asked for may be there.
-bool failed(const rocksdb::DB& db, const rocksdb::Status& status) {
-  return !status.ok() && !is_damage(db, status);
-}
-
 // A seek that ends on a block at or after `offset`, or nothing.
 std::optional<Offset> seek(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset offset,
                            rocksdb::Status& status) {
@@ -45,10 +40,10 @@ std::optional<Offset> seek(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
 Offset next_key(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset bad, Offset end,
                 rocksdb::Status& status) {
   const Offset at = next_readable(bad, end, [&](Offset offset) {
-    if (!failed(db, status)) seek(db, family, offset, status);
+    if (!read_failed(db, status)) seek(db, family, offset, status);
     return !is_damage(db, status);
   });
-  if (at > end || failed(db, status)) return end + 1;
+  if (at > end || read_failed(db, status)) return end + 1;
   const std::optional<Offset> found = seek(db, family, at, status);
   return found && *found <= end ? *found : end + 1;
 }
@@ -68,7 +63,7 @@ std::optional<Offset> last_key_before(rocksdb::DB& db, rocksdb::ColumnFamilyHand
   const bool readable = status.ok();
   // Behind the key that is looked for, a seek ends as one to `from` does.
   const auto behind = [&](Offset offset) {
-    if (failed(db, status)) return true;
+    if (read_failed(db, status)) return true;
     const std::optional<Offset> at = seek(db, family, offset, status);
     return at ? *at >= from : status.ok() == readable;
   };
@@ -80,7 +75,7 @@ std::optional<Offset> last_key_before(rocksdb::DB& db, rocksdb::ColumnFamilyHand
     const Offset middle = low + (high - low) / 2;
     (behind(middle) ? high : low) = middle;
   }
-  if (failed(db, status)) return std::nullopt;
+  if (read_failed(db, status)) return std::nullopt;
   const std::optional<Offset> found = seek(db, family, low, status);
   return found && *found < from ? found : std::nullopt;
 }
@@ -94,7 +89,7 @@ rocksdb::Status seek_containing(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* fa
   it->Seek(slice(key));
   // Most reads begin where a block does. Seeking backwards also reads the block before, and would
   // give up this one for damage in that.
-  if (failed(db, it->status()) || (it->Valid() && offset_at(*it) == from)) return it->status();
+  if (read_failed(db, it->status()) || (it->Valid() && offset_at(*it) == from)) return it->status();
   it->SeekForPrev(slice(key));
   rocksdb::Status status = it->status();
   if (status.ok() && it->Valid() && reaches(*it, from)) return status;
@@ -107,7 +102,7 @@ rocksdb::Status seek_containing(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* fa
       if (status.ok() && it->Valid() && reaches(*it, from)) return status;
     }
   }
-  if (failed(db, status)) return status;
+  if (read_failed(db, status)) return status;
   it->Seek(slice(key));
   return it->status();
 }
@@ -117,6 +112,10 @@ rocksdb::Status seek_containing(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* fa
 bool is_damage(const rocksdb::DB& db, const rocksdb::Status& status) {
   return status.IsCorruption() ||
          (status.IsPathNotFound() && db.GetEnv()->FileExists(db.GetName()).ok());
+}
+
+bool read_failed(const rocksdb::DB& db, const rocksdb::Status& status) {
+  return !status.ok() && !is_damage(db, status);
 }
 
 ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset from,
@@ -144,17 +143,17 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
     result.error = why.ToString();
     return result;
   };
-  if (failed(db, status)) return device_failed(status);
+  if (read_failed(db, status)) return device_failed(status);
   Offset expected = from;
   std::uint64_t bytes = 0;
   while (expected <= through && (result.blocks.empty() || bytes < max_bytes)) {
     if (!it->Valid()) {
-      if (failed(db, it->status())) return device_failed(it->status());
+      if (read_failed(db, it->status())) return device_failed(it->status());
       result.lost = {expected, through};
       if (it->status().ok()) break;
       result.error = it->status().ToString();
       result.lost->second = next_key(db, family, expected, end, status) - 1;
-      if (failed(db, status)) return device_failed(status);
+      if (read_failed(db, status)) return device_failed(status);
       break;
     }
     const Offset first = offset_at(*it);
@@ -168,7 +167,7 @@ ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Off
       // Its length cannot be believed; the next key can.
       std::optional<Offset> next = seek(db, family, std::max(first, expected) + 1, status);
       if (is_damage(db, status)) next = next_key(db, family, expected, end, status);
-      if (failed(db, status)) return device_failed(status);
+      if (read_failed(db, status)) return device_failed(status);
       result.lost = {expected, next.value_or(end + 1) - 1};
       break;
     }
@@ -238,7 +237,7 @@ class Walk {
     return here ? here->running_bytes - (it_->value().size() - kHeaderBytes) : 0;
   }
   // What has been found is worth nothing then.
-  bool device_failed() const { return failed(db_, status_); }
+  bool device_failed() const { return read_failed(db_, status_); }
   const rocksdb::Status& status() const { return status_; }
 
  private:
@@ -357,7 +356,7 @@ std::optional<Offset> last_readable(rocksdb::DB& db, rocksdb::ColumnFamilyHandle
       const Offset next = next_key(db, family, middle, kMaxOffset, status);
       if (next <= kMaxOffset) at = next;
     }
-    if (failed(db, status)) return std::nullopt;
+    if (read_failed(db, status)) return std::nullopt;
     if (at) {
       last = at;
       low = *at + 1;
@@ -384,7 +383,7 @@ End last_end(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family,
       const Key key = key_of(*last);
       it->Seek(slice(key));
       if (!it->status().ok()) status = it->status();
-    } else if (failed(db, meanwhile)) {
+    } else if (read_failed(db, meanwhile)) {
       status = meanwhile;
     }
   }

@@ -16,6 +16,9 @@ namespace spillway::journal {
 // there. When its folder is not either, that may be a mount that comes back.
 bool is_damage(const rocksdb::DB& db, const rocksdb::Status& status);
 
+// What it may: the device failed, and what was asked for may be there.
+bool read_failed(const rocksdb::DB& db, const rocksdb::Status& status);
+
 // Reads blocks of `family` as Journal::read() promises. `end` is the stream's last offset.
 ReadResult read_blocks(rocksdb::DB& db, rocksdb::ColumnFamilyHandle* family, Offset from,
                        Offset through, std::uint64_t max_bytes, Offset end);

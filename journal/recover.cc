@@ -18,7 +18,7 @@ Recovered recover_stream(Store& store, const std::string& stream, Offset high_wa
   recovered.high_water = high_water;
   rocksdb::Status status;
   const auto note = [&] {
-    if (!status.ok() && !is_damage(store.db(), status)) device = status;
+    if (read_failed(store.db(), status)) device = status;
   };
   const auto check = [&](const char* what) {
     note();
@@ -71,12 +71,12 @@ std::optional<Obstacle> find_obstacle(Store& store, const std::string& stream) {
   store.last_number(store.dead_letters(), dead_letter_prefix(stream), status);
   if (!status.ok()) return obstacle("its dead letters cannot be read");
   store.last_number(store.meta(), ledger_prefix(stream), status);
-  if (!status.ok() && !is_damage(store.db(), status)) return obstacle("its ledger cannot be read");
+  if (read_failed(store.db(), status)) return obstacle("its ledger cannot be read");
   rocksdb::ColumnFamilyHandle* family = store.stream(stream);
   if (family == nullptr) return std::nullopt;
   std::optional<std::string> damage;
   const End end = last_end(store.db(), family, damage, status);
-  if (!status.ok() && !is_damage(store.db(), status)) return obstacle("its end cannot be read");
+  if (read_failed(store.db(), status)) return obstacle("its end cannot be read");
   const bool marked = watermark && watermark->size() == sizeof(Key);
   const bool needed = damage || end.last > (marked ? offset_of(*watermark) : 0);
   if (state || !needed) return std::nullopt;

@@ -141,7 +141,7 @@ class Orphans {
   bool has_own_blocks(std::unique_ptr<Table> table, const std::string& stream,
                       rocksdb::Status& device) {
     const auto failed = [&](const rocksdb::Status& status) {
-      if (status.ok() || status.IsNotFound() || is_damage(store_.db(), status)) return false;
+      if (status.IsNotFound() || !read_failed(store_.db(), status)) return false;
       device = status;
       return true;
     };

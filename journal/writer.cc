@@ -82,7 +82,7 @@ Result<std::vector<Recovered>> Writer::recover() {
       const std::uint64_t last_letter = shared_.store->last_number(
           shared_.store->dead_letters(), dead_letter_prefix(name), numbered);
       for (const rocksdb::Status& status : {counted, numbered}) {
-        if (!status.ok() && !is_damage(shared_.store->db(), status)) device = status;
+        if (read_failed(shared_.store->db(), status)) device = status;
       }
       if (!device.ok() && !shared_.damaged) {
         return Error{"stream " + name + " cannot be read: " + device.ToString()};
