@@ -414,7 +414,7 @@ int Broker::run() {
   return exit_code_;
 }
 
-int run_broker(const config::Config& config, bool accept_drop) {
+int run_broker(const config::Config& config, bool accept_drop, std::string& cannot_start) {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a limit of file sizes is a failed write, like others
   log::init(config.log.format == config::LogFormat::json ? log::Format::json : log::Format::text,
@@ -424,6 +424,7 @@ int run_broker(const config::Config& config, bool accept_drop) {
     Broker broker(config, accept_drop);
     if (const auto error = broker.start()) {
       log::error("cannot start", {{"why", error->message}});
+      cannot_start = error->message;
       return broker.exit_code();
     }
     code = broker.run();

@@ -118,7 +118,8 @@ class Broker {
   int exit_code_ = 0;
 };
 
-// Runs a broker until it is told to stop; the exit code of the process. For the command line.
-int run_broker(const config::Config& config, bool accept_drop);
+// Runs a broker until it is told to stop; the exit code of the process. `cannot_start` gets why it
+// did not start, which is logged too. For the command line.
+int run_broker(const config::Config& config, bool accept_drop, std::string& cannot_start);
 
 }  // namespace spillway::broker

@@ -252,22 +252,35 @@ void StreamMachine::judge_disk() {
   if (!disk_refused_ || !known_) return;
   const bool waiting = cov_ == Coverage::opening || (cov_ == Coverage::open && appended_ < head_);
   if (!waiting) return;
-  // Only sinks that hold the watermark back, and only what frees files.
+  // Only sinks that hold the watermark back drop, and only what frees files: nothing does while one
+  // that does not drop needs the same.
   const Offset watermark = watermark_of(durable_);
+  Sink* dropping = nullptr;
+  bool drops = false;
+  bool stays = false;
   bool blocks = false;
   for (auto& sink : sinks_) {
     if (effective(*sink) > watermark || sink->delivery.state() == State::live) continue;
     const bool keeps = durable_.open && effective(*sink) < durable_end_;
-    if (keeps && sink->policy.on_limit == OnLimit::drop_oldest && !sink->drop_held) {
-      // Once for each refusal: what it frees shows at the next try.
-      if (!state_of(*sink).dropping && !std::exchange(disk_dropped_, true)) {
-        drop_oldest(*sink, LossReason::limit);
-      }
-      return;
+    if (!keeps || sink->policy.on_limit != OnLimit::drop_oldest || sink->drop_held) {
+      stays = true;
+      blocks = blocks || sink->policy.on_limit == OnLimit::block;
+      continue;
     }
-    blocks = blocks || sink->policy.on_limit == OnLimit::block;
+    drops = true;
+    if (!dropping && !state_of(*sink).dropping) dropping = sink.get();
   }
-  if (blocks) return;  // what is not durable is not acknowledged: the producer waits
+  if (drops && !stays) {
+    // Once for each refusal: what it frees shows at the next try.
+    if (dropping && !std::exchange(disk_dropped_, true)) {
+      drop_oldest(*dropping, LossReason::limit);
+    }
+    return;
+  }
+  if (blocks) {
+    blocked_ = true;  // what is not durable is not acknowledged: the producer waits
+    return;
+  }
   if (*disk_refused_ == WriteOutcome::disk_bound) {
     raise(CauseKind::disk_bound, {}, "max_disk_bytes is used up");
   } else {

@@ -26,8 +26,9 @@ enum Exit : int {
 };
 
 // Starts the broker and returns the exit code once it has stopped. `accept_drop`: what is over a
-// limit that was lowered may be dropped.
-using RunFunction = std::function<int(const config::Config&, bool accept_drop)>;
+// limit that was lowered may be dropped. `cannot_start` gets why it did not start, which is logged.
+using RunFunction =
+    std::function<int(const config::Config&, bool accept_drop, std::string& cannot_start)>;
 
 // Everything a command reaches outside its own process, so that tests can stand in for it.
 struct Backend {

@@ -33,7 +33,10 @@ std::string lines(const std::string& what, const std::vector<config::Diagnostic>
 int run(const RunOptions& options, const Context& context) {
   const auto loaded = config::load(options.config);
   if (!loaded) return context.fail(loaded.error().message, kUsage);
-  return context.backend.run(*loaded, options.accept_drop);
+  std::string cannot_start;
+  const int code = context.backend.run(*loaded, options.accept_drop, cannot_start);
+  // The log has said so to whoever reads text.
+  return context.json && !cannot_start.empty() ? context.fail(cannot_start, code) : code;
 }
 
 int validate(const std::string& file, const Context& context) {

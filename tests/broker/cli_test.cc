@@ -96,10 +96,14 @@ struct FakeBroker {
       return Result<std::vector<broker::offline::StreamHalt>>(
           std::vector<broker::offline::StreamHalt>{{"blocks", stream.halt}});
     };
-    out.run = [](const config::Config&, bool accept_drop) { return accept_drop ? 43 : 42; };
+    out.run = [this](const config::Config&, bool accept_drop, std::string& cannot) {
+      cannot = cannot_start;
+      return accept_drop ? 43 : 42;
+    };
     return out;
   }
   std::vector<broker::offline::Obstacle> obstacles;
+  std::string cannot_start;
 };
 
 class Cli : public testing::Test {
@@ -209,6 +213,16 @@ TEST_F(Cli, every_command_has_help_and_json) {
 TEST_F(Cli, run_hands_over_the_configuration_and_returns_its_exit_code) {
   EXPECT_EQ(run({"run", "--config", config_file()}).code, 42);
   EXPECT_EQ(run({"run", "--accept-drop", "--config", config_file()}).code, 43);
+  EXPECT_EQ(run({"run", "--json", "--config", config_file()}).out, "");
+}
+
+TEST_F(Cli, run_says_in_json_why_it_did_not_start) {
+  broker_.cannot_start = "data_dir /d is in use by another broker";
+  const auto ran = run({"run", "--json", "--config", config_file()});
+  EXPECT_EQ(ran.code, 42);
+  EXPECT_EQ(ran.out, "{\"ok\":false,\"error\":\"" + broker_.cannot_start + "\"}\n");
+  const auto text = run({"run", "--config", config_file()});
+  EXPECT_EQ(text.out + text.err, "") << "the log says so";
 }
 
 TEST_F(Cli, run_with_a_wrong_configuration_exits_with_2_and_every_error) {

@@ -596,6 +596,21 @@ TEST(Config, quorum_is_from_1_to_the_number_of_sinks) {
   EXPECT_THAT(errors_of(with_stream("quorum = 1\n")), HasSubstr("only means something with"));
 }
 
+TEST(Config, a_stream_has_1_to_64_sinks) {
+  const auto sinks = [](int count) {
+    std::string text(kSmallest);
+    for (int i = 1; i < count; ++i) {
+      const std::string name = "more" + std::to_string(i);
+      text += "[[stream.sink]]\nname = \"" + name + "\"\ntype = \"file\"\npath = \"/srv/" + name +
+              "\"\n";
+    }
+    return errors_of(text);
+  };
+  EXPECT_EQ(sinks(63), "");
+  EXPECT_EQ(sinks(64), "");
+  EXPECT_THAT(sinks(65), HasSubstr("65 sinks are out of range: 1 to 64"));
+}
+
 struct Range {
   std::string line;  // with the key; %s is the value
   std::string low, below;

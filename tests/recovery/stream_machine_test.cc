@@ -460,6 +460,43 @@ TEST_F(Stream, HaltsWhereNothingIsLeftToDropThatFreesTheDisk) {
   EXPECT_LE(machine->effective(kSink), 8U);
 }
 
+// What one sink lets go of frees nothing while another still needs it.
+TEST_F(Stream, DropsNothingAtAFullDiskBesideASinkThatWaitsForTheSameAndDoesNotDrop) {
+  for (const OnLimit other : {OnLimit::halt, OnLimit::block}) {
+    StreamPolicy p = policy(2);
+    p.sinks[0].on_limit = OnLimit::drop_oldest;
+    p.sinks[1].on_limit = other;
+    start(p, {}, 0);
+    hello();
+    publish(8);
+    ASSERT_EQ(machine->journal_end(), 8U);
+    auto_write = false;
+    publish(8);
+    forget();
+    for (int i = 0; i < 3; ++i) {
+      while (!writes.empty()) {
+        const auto write = writes.front();
+        writes.erase(writes.begin());
+        const bool appends = write.append_last != 0;
+        step(event::Written{write.id, appends ? WriteOutcome::disk_bound : WriteOutcome::ok});
+      }
+      pass(kDiskRetry);
+    }
+    EXPECT_FALSE(last<action::Locate>());
+    EXPECT_TRUE(all<action::Lost>().empty());
+    EXPECT_EQ(machine->halted(), other == OnLimit::halt);
+    EXPECT_EQ(machine->blocked(), other == OnLimit::block);
+    EXPECT_EQ(safe(), 8U);
+    auto_write = true;
+    finish_writes();
+    step(event::DiskHasRoom{});
+    EXPECT_EQ(safe(), 16U);
+    EXPECT_FALSE(machine->halted());
+    EXPECT_FALSE(machine->blocked());
+    forget();
+  }
+}
+
 // Where a crash left a checkpoint behind what the producer saw acknowledged.
 TEST_F(Stream, StopsWhileAFirstHelloIsResolved) {
   start(policy());
