@@ -251,11 +251,10 @@ void StreamMachine::on(const event::SinkReset& e) {
   if (state.dropping) {
     end_drop(sink);
     sink.waiting_skips.clear();
-    sink.ending_drop.reset();
-    sink.drop_durable = false;
-    state.dropping = false;
   }
-  const Standing stands = standing(sink);
+  const Standing stands = standing(sink);  // what it dropped, it needs no more
+  sink.ending_drop.reset();
+  sink.drop_durable = false;
   state.parked.clear();
   const Offset goes_on = move_cursor(sink, *target, stands.took, stands.passed);
   sink.answers.push_back(

@@ -110,6 +110,20 @@ TEST_F(Drops, OfNothingButLossesAfterAReset) {
   EXPECT_EQ(last<action::Send>()->first, 5U);
 }
 
+// What it dropped is on record by the entry of the drop.
+TEST_F(Drops, ThatAResetEndsAreInTheLedgerOnce) {
+  start_away();
+  publish(5);
+  publish(5);
+  forget();
+  step(event::SinkReset{1, kSink, std::nullopt});
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].first, 1U);
+  EXPECT_EQ(losses()[0].last, 10U);
+  EXPECT_EQ(losses()[0].reason, LossReason::limit);
+  EXPECT_EQ(last<action::Reply>()->text, "goes on after 1700000000/10");
+}
+
 // Whoever takes the wish to drop out of the configuration wants what comes from now on.
 TEST_F(Drops, EndWhereThePolicyNoLongerAsksForThem) {
   start_away();
