@@ -110,6 +110,27 @@ TEST_F(Drops, OfNothingButLossesAfterAReset) {
   EXPECT_EQ(last<action::Send>()->first, 5U);
 }
 
+// Of 100 records that wait, a new configuration allows 10.
+TEST_F(Drops, OfALimitThatWasLoweredWaitUntilAnOperatorAgrees) {
+  for (const bool agreed : {false, true}) {
+    StreamPolicy p = policy();
+    p.sinks[0].max_records = 10;
+    p.sinks[0].on_limit = OnLimit::drop_oldest;
+    p.accept_drop = agreed;
+    forget();
+    start_with_journal(p, open_store(100), 100, {0, now.wall});
+    pass(Millis(1000));
+    EXPECT_EQ(last<action::Locate>().has_value(), agreed);
+    event::HelloCame again;
+    again.acknowledged = Position{1, 100};
+    hello(again);
+    publish();
+    EXPECT_EQ(machine->halted(), !agreed);
+    EXPECT_EQ(machine->head(), agreed ? 101U : 100U);
+    EXPECT_EQ(last<action::Locate>().has_value(), agreed);
+  }
+}
+
 // What it dropped is on record by the entry of the drop.
 TEST_F(Drops, ThatAResetEndsAreInTheLedgerOnce) {
   start_away();

@@ -33,6 +33,12 @@ void World::add_sink() {
   excused_.emplace_back();
 }
 
+void World::change_limits() {
+  for (recovery::SinkPolicy& sink : plan_.policy.sinks) {
+    if (random_.chance(0.5)) draw_limits(random_, sink);
+  }
+}
+
 void World::change_sinks() {
   sinks_changed_ = true;
   auto& policies = plan_.policy.sinks;

@@ -11,6 +11,14 @@ namespace spillway::simulation {
 using recovery::CauseKind;
 using recovery::Millis;
 
+// What waits counts only where the head is known.
+bool World::over_records(std::size_t i) const {
+  const SinkId id{static_cast<std::uint32_t>(i)};
+  return machine_->coverage() == recovery::Coverage::open &&
+         machine_->effective(id) < machine_->head() &&
+         machine_->head() - machine_->effective(id) > plan_.policy.sinks[i].max_records;
+}
+
 // A clock that is set ahead makes an outage longer only for a broker that did not see it.
 void World::jump(recovery::WallMs by) {
   const recovery::WallMs before = wall_;
@@ -35,12 +43,14 @@ void World::watch_next_life() {
 
 void World::watch_started() {
   jumps_.resize(active_.size());
+  over_at_start_.assign(active_.size(), false);
   for (std::size_t i = 0; i < active_.size(); ++i) {
     Watch& watch = watches_[active_[i]];
     const SinkId id{static_cast<std::uint32_t>(i)};
     watch.acked = machine_->delivery(id).acked();
     jumps_[i] = {};
     if (lost_something_) watch.progress_at = {};
+    over_at_start_[i] = !accept_drop_ && over_records(i);
     if (!machine_->wanted().sinks[i].paused) watch.paused_at.reset();
   }
   causes_ = machine_->causes();
@@ -83,6 +93,7 @@ void World::watch_limits() {
         watch.waits_excused = oldest != nullptr ? oldest->excused : Millis(0);
       }
     }
+    over_at_start_[i] = over_at_start_[i] && over_records(i);
     const bool paused = machine_->wanted().sinks[i].paused;
     if (paused && !watch.paused_at) watch.paused_at = now_;
     if (!paused && watch.paused_at) {

@@ -52,6 +52,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
     "damage_found",
     "store_lost",
     "sinks_changed",
+    "limits_changed",
 };
 
 // The highest rate that a seed may draw. A chance per step, or per occasion where the fault has
@@ -59,7 +60,7 @@ constexpr std::array<std::string_view, kFaults> kNames = {
 constexpr std::array<double, kFaults> kRates = {
     0.012, 0.004, 0.004, 0.01, 0.008, 0.2,   0.006, 0.01, 0.5,  0.004, 0.05,  0.4, 0.2, 0.1,
     0.15,  0.05,  0.05,  1.0,  0.4,   0.02,  0.003, 0.01, 0.05, 0.15,  0.006, 0.3, 0.2, 0.2,
-    0.004, 0.01,  0.004, 0.01, 0.01,  0.004, 0.01,  0.3,  0.5,  0.2,   0.1,   0.4,
+    0.004, 0.01,  0.004, 0.01, 0.01,  0.004, 0.01,  0.3,  0.5,  0.2,   0.1,   0.4, 0.4,
 };
 
 template <class T, std::size_t N>
@@ -71,9 +72,23 @@ recovery::SinkPolicy draw_policy(Random& random, std::string name, const SinkPla
   recovery::SinkPolicy sink;
   sink.name = std::move(name);
   sink.identity = "at " + sink.name;
+  sink.ack_timeout = Millis(random.between(100, 3000));
+  draw_limits(random, sink);
+  sink.max_in_flight = random.between(100, 4000);
+  if (random.chance(0.2)) sink.replay_rate = random.between(2000, 50000);
+  sink.counts_for_quorum = plan.rejects_one_in == 0 && random.chance(0.8);
+  sink.start_at.kind =
+      random.chance(0.5) ? recovery::StartAt::Kind::latest : recovery::StartAt::Kind::earliest;
+  return sink;
+}
+
+}  // namespace
+
+std::string_view name_of(Fault fault) { return kNames[static_cast<std::size_t>(fault)]; }
+
+void draw_limits(Random& random, recovery::SinkPolicy& sink) {
   sink.on_limit = pick(random, {OnLimit::halt, OnLimit::block, OnLimit::drop_oldest});
   sink.on_reject = pick(random, {recovery::OnReject::park, recovery::OnReject::dead_letter});
-  sink.ack_timeout = Millis(random.between(100, 3000));
   sink.outage_timeout.reset();
   switch (random.below(8)) {
     case 0: sink.outage_timeout = Millis(0); break;
@@ -93,20 +108,11 @@ recovery::SinkPolicy draw_policy(Random& random, std::string name, const SinkPla
       break;
     default: break;
   }
-  if (random.chance(0.2)) sink.max_records = random.between(3, 100);
+  sink.max_records = random.chance(0.2) ? random.between(3, 100) : recovery::kUnlimited;
+  sink.max_age.reset();
   if (random.chance(0.15)) sink.max_age = Millis(random.between(500, 20000));
   sink.dead_letter_bytes = pick<std::uint64_t>(random, {0, 300, 1 << 20});
-  sink.max_in_flight = random.between(100, 4000);
-  if (random.chance(0.2)) sink.replay_rate = random.between(2000, 50000);
-  sink.counts_for_quorum = plan.rejects_one_in == 0 && random.chance(0.8);
-  sink.start_at.kind =
-      random.chance(0.5) ? recovery::StartAt::Kind::latest : recovery::StartAt::Kind::earliest;
-  return sink;
 }
-
-}  // namespace
-
-std::string_view name_of(Fault fault) { return kNames[static_cast<std::size_t>(fault)]; }
 
 Plan::Plan(Random& random) {
   for (std::size_t i = 0; i < kFaults; ++i) {

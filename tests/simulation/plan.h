@@ -54,8 +54,9 @@ enum class Fault : std::uint8_t {
   damage_found,    // it says that something does not add up
   store_lost,      // made anew: producers and sinks know more than it
   sinks_changed,   // one comes, goes, is renamed or pointed elsewhere between two lives
+  limits_changed,  // other limits, and other ways to act on them, after a restart
 };
-inline constexpr std::size_t kFaults = 40;
+inline constexpr std::size_t kFaults = 41;
 std::string_view name_of(Fault fault);
 
 struct ProducerPlan {
@@ -75,6 +76,9 @@ struct SinkPlan {
   bool slow = false;
   std::uint64_t rejects_one_in = 0;  // records refused for good; 0: none
 };
+
+// The limits of a sink, and what it does at them.
+void draw_limits(Random& random, recovery::SinkPolicy& sink);
 
 struct Plan {
   explicit Plan(Random& random);

@@ -278,6 +278,8 @@ void World::start_broker() {
     policy_changed_ = policy_changed_ || plan_.policy.acks != policy.acks;
     plan_.policy.acks = policy.acks;
   }
+  if (hit(Fault::limits_changed)) change_limits();
+  policy.accept_drop = accept_drop_ = random_.chance(0.5);
   policy.seed = random_.next();
   // Not both in one run: nobody could say what a sink or a policy that changed may expect of a
   // store that lost the change.

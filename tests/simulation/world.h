@@ -120,6 +120,7 @@ class World {
   };
 
   // changes.cc: what happens between two lives of the broker, and to the store
+  void change_limits();
   void change_sinks();
   bool plan_start(const recovery::StreamPolicy& policy, recovery::event::Started& started);
   void obey_refusal();
@@ -194,6 +195,7 @@ class World {
   void watch_next_life();
   void watch_started();
   void watch_limits();
+  bool over_records(std::size_t i) const;
   recovery::Millis longest_wait(std::size_t i) const;
   void check_age(std::size_t i) const;
   void check_outage(std::size_t i) const;
@@ -242,10 +244,12 @@ class World {
   std::uint64_t useless_ticks_ = 0;  // one after the other, without an action, within a second
   recovery::Instant useless_since_{};
   std::uint64_t silent_resumes_ = 0;  // since something was admitted, or a halt was told
-  std::uint64_t clears_ = 0;  // of a halt, by the operator of the last part
+  std::uint64_t clears_ = 0;          // of a halt, by the operator of the last part
   std::uint64_t progress_ = 0;
   std::uint64_t faults_seen_ = 0;
   bool faults_on_ = true;
+
+  bool accept_drop_ = false;  // of this life
 
   // what limits may count: per sink, since it last acknowledged something
   struct Watch {
@@ -263,7 +267,8 @@ class World {
     Offset to = 0;
     bool asked = false;  // for a place to cut, by what waited before it
   };
-  std::vector<Jump> jumps_;                                    // by index in active_
+  std::vector<Jump> jumps_;          // by index in active_
+  std::vector<bool> over_at_start_;  // a limit, that nobody agreed to drop at
   std::map<std::uint64_t, std::vector<Watch>> asked_watches_;  // with a write that is under way
   std::vector<Watch> stored_watches_;
   recovery::Millis excused_time_{0};  // by which the clock went ahead while no broker could see it

@@ -442,6 +442,10 @@ void World::run(const action::CoverageMoved& a) {
 
 void World::run(const action::Lost& a) {
   ++counts_.losses[static_cast<std::size_t>(a.loss.reason)];
+  for (std::size_t i = 0; a.loss.reason == LossReason::limit && i < over_at_start_.size(); ++i) {
+    require(!over_at_start_[i] || plan_.policy.sinks[i].name != a.loss.sink,
+            "a limit that was lowered drops, and nobody agreed, sink", i);
+  }
   if (tracing()) {
     trace("  lost ", a.loss.sink, " ", a.loss.first, "-", a.loss.last, " ", name_of(a.loss.reason));
   }
