@@ -114,6 +114,7 @@ void DeliveryMachine::on(const delivery::Started& e) {
   acked_ = sent_ = e.acked;
   acked_bytes_ = e.running_bytes;
   oldest_received_ = e.oldest_received;
+  attempted_ = e.parked;  // there is none before an operator's word
   if (e.parked) return enter(State::parked, Cause::parked);
   if (e.paused) return enter(State::paused, Cause::paused);
   connect();
@@ -172,6 +173,7 @@ void DeliveryMachine::on(const delivery::Held& e) {
   if (e.rejected) connecting_ = connected_ = false;
   held_ = true;
   if (state_ == State::paused || state_ == State::parked) return;
+  attempted_ = false;  // the sink is not lost before it does not come back
   lose(State::journaling, e.rejected ? Cause::rejected : Cause::moved);
 }
 
@@ -242,6 +244,7 @@ void DeliveryMachine::on(const delivery::ReadDone& e) {
 
 void DeliveryMachine::on(const delivery::Parked&) {
   held_ = false;
+  attempted_ = true;
   if (state_ != State::parked) lose(State::parked, Cause::parked);
 }
 

@@ -129,7 +129,9 @@ class DeliveryMachine {
     return oldest_received_;
   }  // of the record after acked(); 0: unknown
   std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
-  bool attempted() const { return attempted_; }  // one attempt has ended or succeeded since start
+  // One attempt has ended or succeeded since start, and since it was given up for a reason of ours;
+  // or none is made, as it is parked.
+  bool attempted() const { return attempted_; }
   int failures() const { return backoff_.failures(); }
   bool reads(std::uint64_t id) const { return reading_ == id; }
   const std::deque<SkipRange>& skips() const { return skips_; }

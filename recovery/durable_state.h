@@ -77,7 +77,7 @@ struct SinkState {
   bool dropping = false;
   Offset drop_first = 0;
   LossReason drop_reason = LossReason::limit;
-  std::uint64_t drop_entry = 0;  // its ledger entry, also of the drop that `skips` ends with
+  std::uint64_t drop_entry = 0;  // its ledger entry
   WallMs outage_since = 0;       // 0: none
   bool paused = false;
   WallMs paused_since = 0;  // while paused; the outage clock stands still from then on

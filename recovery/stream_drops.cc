@@ -123,6 +123,7 @@ void StreamMachine::on(const event::Located& e) {
     return;
   }
   if (state_of(sink).dropping || sink.restart_change) return;
+  if (!sink.waiting_skips.empty()) return;  // let go meanwhile: asked anew, from behind that
   // It caught up meanwhile: what waits is in flight to it, and counts for no limit.
   if (sink.delivery.state() == State::live) return;
   // Nothing in the journal reaches so far: what is left to drop is in the window.
@@ -139,16 +140,15 @@ void StreamMachine::drop_through(Sink& sink, Offset last, LossReason reason) {
   const Offset first = effective(sink) + 1;
   if (last < first) return;
   if (sink.delivery.positioned()) deliver(sink, delivery::Held{false});
-  SinkState& state = state_of(sink);
   Loss loss = make_loss(sink.policy.name, first, last, reason, false);
   // A drop that goes on from where the last one ended is the same entry, grown.
-  if (state.drop_entry != 0 && !state.skips.empty() && state.skips.back().last + 1 == first &&
-      state.skips.back().reason == reason) {
-    loss.id = state.drop_entry;
-    loss.first = state.skips.back().first;
-    loss.first_position = table_.position_of(loss.first);
+  const auto& before = sink.last_drop;
+  if (before && before->last + 1 == first && before->reason == reason) {
+    loss.id = before->id;
+    loss.first = before->first;
+    loss.first_position = before->first_position;
   }
-  state.drop_entry = loss.id;
+  sink.last_drop = loss;
   record_loss(std::move(loss));
   add_skip(sink, {first, last, reason});
 }

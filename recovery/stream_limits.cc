@@ -228,6 +228,8 @@ void StreamMachine::judge(Sink& sink) {
   switch (act) {
     case OnLimit::block: sink.blocking = true; return;
     case OnLimit::drop_oldest:
+      // What is being let go already is in the ledger by another entry.
+      if (!sink.waiting_skips.empty()) return;
       if (over_time || max_bytes(sink) == 0) {
         return begin_drop(sink, over_time ? LossReason::outage : LossReason::limit);
       }

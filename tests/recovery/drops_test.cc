@@ -131,6 +131,78 @@ TEST_F(Drops, OfALimitThatWasLoweredWaitUntilAnOperatorAgrees) {
   }
 }
 
+// The sink said no to one record, and comes back at once: that is no outage.
+TEST_F(Drops, OfNothingButTheRecordThatWasRefused) {
+  StreamPolicy p = dropping(0);
+  p.sinks[0].on_reject = OnReject::dead_letter;
+  start(p);
+  hello();
+  connect();
+  publish(2);
+  ack(1);
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 2, 2, 100, "bad"});
+  publish(3);
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].reason, LossReason::rejected);
+  forget();
+  connect();
+  ASSERT_TRUE(last<action::Send>());
+  EXPECT_EQ(last<action::Send>()->first, 3U);
+  EXPECT_EQ(last<action::Send>()->last, 5U);
+  lose();  // and now it is lost
+  publish();
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].first, 3U);
+}
+
+// Nothing is let go twice while a refused record is on its way to the dead letters.
+TEST_F(Drops, WaitForTheDeadLettersBeforeThem) {
+  StreamPolicy p = dropping(kUnlimited, 3);
+  p.sinks[0].on_reject = OnReject::dead_letter;
+  start(p);
+  hello();
+  connect();
+  publish(5);
+  auto_write = false;
+  forget();
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  EXPECT_EQ(machine->wanted().sinks[0].skips,
+            (std::vector<SkipRange>{{1, 1, LossReason::rejected}}));
+  auto_write = true;
+  finish_writes();
+  ASSERT_EQ(losses().size(), 2U);
+  EXPECT_EQ(losses()[1].reason, LossReason::limit);
+  EXPECT_EQ(losses()[1].first, 2U);
+}
+
+// Each has an entry of its own, and a drop that goes on makes its own longer.
+TEST_F(Drops, OfDifferentReasonsAreDifferentEntries) {
+  StreamPolicy p = dropping(kUnlimited, 8);
+  p.sinks[0].max_age = Millis(10'000);
+  start(p);
+  hello();
+  lose(kSink, SinkLoss::connect_failed);
+  for (int i = 0; i < 9; ++i) publish();
+  ASSERT_EQ(losses().size(), 1U);
+  EXPECT_EQ(losses()[0].reason, LossReason::limit);
+  const Offset first_drop = losses()[0].last;
+  pass(Millis(6'000));
+  publish(1);
+  pass(Millis(6'000));
+  ASSERT_EQ(losses().size(), 2U);
+  EXPECT_EQ(losses()[1].reason, LossReason::age);
+  EXPECT_EQ(losses()[1].first, first_drop + 1);
+  const Offset second_drop = losses()[1].last;
+  for (int i = 0; i < 12; ++i) publish();
+  ASSERT_GE(losses().size(), 4U);
+  EXPECT_EQ(losses()[2].reason, LossReason::limit);
+  EXPECT_EQ(losses()[2].first, second_drop + 1);
+  EXPECT_NE(losses()[2].id, losses()[0].id);
+  EXPECT_NE(losses()[2].id, losses()[1].id);
+  EXPECT_EQ(losses()[3].id, losses()[2].id) << "goes on";
+  EXPECT_EQ(losses()[3].first, losses()[2].first);
+}
+
 // What it dropped is on record by the entry of the drop.
 TEST_F(Drops, ThatAResetEndsAreInTheLedgerOnce) {
   start_away();

@@ -67,6 +67,36 @@ TEST_F(Limits, OfAnOutageWaitThirtySecondsAfterAStart) {
   EXPECT_TRUE(halted(CauseKind::outage_timeout));
 }
 
+// Sent to the dead letters, while the sink comes back at once.
+TEST_F(Limits, OfNoOutageAtAllAreNotTrippedByARecordThatIsRefused) {
+  StreamPolicy p = timed(Millis(0));
+  p.sinks[0].on_reject = OnReject::dead_letter;
+  start(p);
+  hello();
+  connect();
+  publish(2);
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  publish();
+  EXPECT_FALSE(machine->halted());
+  lose(kSink, SinkLoss::connect_failed);  // the next attempt
+  EXPECT_TRUE(halted(CauseKind::outage_timeout));
+}
+
+// No attempt is made to reach it before an operator says so: that is an outage all the same.
+TEST_F(Limits, OfAnOutageTripForASinkThatIsParkedAtAStart) {
+  StreamPolicy p = timed(hours(1));
+  start(p);
+  hello();
+  connect();
+  publish();
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  ASSERT_EQ(machine->delivery(kSink).state(), State::parked);
+  start(p, stored, journal_end);
+  ASSERT_EQ(machine->delivery(kSink).state(), State::parked);
+  pass(hours(1));
+  EXPECT_TRUE(halted(CauseKind::outage_timeout));
+}
+
 // The last progress was long ago, but so long nothing was there to make progress with.
 TEST_F(Limits, OfAnOutageCountFromTheRecordThatWaitsNotFromTheIdleTimeBefore) {
   StreamPolicy p = timed(hours(1));

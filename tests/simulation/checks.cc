@@ -209,6 +209,11 @@ void World::check_end() {
             "a drop is over, and its entry is not: sink", sink.name);
   }
   require(requests_.empty(), "an operator was never answered");
+  for (const std::size_t i : active_) {
+    if (lost_something_ || sinks_changed_ || ever_moved_.contains(i)) continue;
+    const auto twice = journal_.ledgered_twice(i);
+    require(!twice, "twice in the ledger:", twice.value_or(Position{}), "sink", i);
+  }
 }
 
 }  // namespace spillway::simulation

@@ -38,7 +38,8 @@ void Journal::remember() {
 void Journal::enter(const std::vector<recovery::Loss>& losses,
                     const recovery::DurableState& state) {
   for (const recovery::Loss& loss : losses) {
-    Entry entry{loss.id, kEverySink, loss.first_position, loss.last_position, loss.growing};
+    Entry entry{loss.id,      kEverySink,  loss.first_position, loss.last_position,
+                loss.growing, loss.reason, loss.upper_bound};
     for (const auto& [name, sink] : names_) {
       if (name == loss.sink) entry.sink = sink;
     }
@@ -173,6 +174,28 @@ bool Journal::ledgered(std::size_t sink, Position position) const {
            entry.first <= position && (entry.growing || position <= entry.last);
   };
   return std::ranges::any_of(ledger_, speaks) || std::ranges::any_of(gone_, speaks);
+}
+
+std::optional<Position> Journal::ledgered_twice(std::size_t sink) const {
+  std::vector<Entry> drops;
+  std::vector<Entry> refused;
+  for (const Entry& entry : ledger_) {
+    if (entry.sink != static_cast<int>(sink) || entry.growing || entry.upper_bound) continue;
+    if (entry.reason == LossReason::rejected) refused.push_back(entry);
+    const bool drop = entry.reason == LossReason::limit || entry.reason == LossReason::age ||
+                      entry.reason == LossReason::outage;
+    if (drop && entry.first <= entry.last) drops.push_back(entry);
+  }
+  std::ranges::sort(drops, {}, &Entry::first);
+  for (std::size_t i = 0; i < drops.size(); ++i) {
+    const Position first = drops[i].first;
+    const auto has = [first](const Entry& entry) {
+      return entry.first <= first && first <= entry.last;
+    };
+    if (i > 0 && has(drops[i - 1])) return first;
+    if (std::ranges::any_of(refused, has)) return first;
+  }
+  return std::nullopt;
 }
 
 bool Journal::has_no_end(std::uint64_t entry) const {

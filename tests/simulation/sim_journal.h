@@ -67,6 +67,9 @@ class Journal {
   bool holds(const Record& record) const;
   // Whether the ledger says that `sink` does not get the record at `position`.
   bool ledgered(std::size_t sink, Position position) const;
+  // A record that two drops let go of for `sink`, or with which one begins although it is in the
+  // dead letters. Beyond its first a drop may name such a record too.
+  std::optional<Position> ledgered_twice(std::size_t sink) const;
   // Whether the entry of this number is of a drop that goes on.
   bool has_no_end(std::uint64_t entry) const;
   std::uint64_t running_at(Offset offset) const;
@@ -81,6 +84,8 @@ class Journal {
     Position first;
     Position last;
     bool growing;
+    LossReason reason;
+    bool upper_bound;
   };
   static constexpr int kEverySink = -1;
   struct Past {

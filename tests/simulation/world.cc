@@ -410,6 +410,7 @@ void World::operate() {
         std::ranges::find(plan_.policy.sinks, cause.sink, &recovery::SinkPolicy::name);
     requests_.push_back(next_request_);
     const auto index = static_cast<std::uint32_t>(sink - plan_.policy.sinks.begin());
+    ever_moved_.insert(active_[index]);
     return tell(event::SinkReset{next_request_++, SinkId{index}, std::nullopt});
   }
 }
@@ -429,6 +430,7 @@ void World::reset_sink(std::size_t sink) {
   }
   requests_.push_back(next_request_++);
   moved_.insert(plan_.policy.sinks[sink].name);
+  ever_moved_.insert(active_[sink]);
   tell(reset);
 }
 

@@ -316,6 +316,7 @@ class World {
   bool unreported_ = false;      // and no latch says so yet
   Offset restore_to_ = 0;        // what a store that came back shorter had held
   std::set<std::string> moved_;  // sinks that an operator reset in this life
+  std::set<std::size_t> ever_moved_;
   std::vector<std::set<Position>> excused_;  // per sink: lost with the store
   bool policy_changed_ = false;
   std::uint64_t next_request_ = 1;
