@@ -145,7 +145,7 @@ class StreamMachine {
     std::uint64_t drop_change = 0;
     std::optional<SkipRange> ending_drop;  // of an open-ended drop, being closed
     std::uint64_t ending_change = 0;
-    std::optional<Loss> last_drop;  // by a limit, of this process: one that goes on is the same entry
+    std::optional<Loss> last_drop;  // by a limit; one that goes on from there is the same entry
     std::optional<std::uint64_t> restart_change;  // Restarted once this is durable
     Offset restart_at = 0;
     struct Answer {  // to an operator, once the change is durable
