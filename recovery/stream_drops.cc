@@ -58,6 +58,12 @@ void StreamMachine::end_drop(Sink& sink) {
   state.dropping = false;
   const SkipRange range{state.drop_first, last, state.drop_reason};
   if (last >= state.drop_first) {
+    // None of it waits any more.
+    if (const BlockInfo* block = window_.find(last)) {
+      sink.located = {last, block->running_at(last), 0};
+    } else if (last == head_) {
+      sink.located = {last, running_bytes_, 0};
+    }
     record_loss(std::move(loss));
     add_skip(sink, range);
   } else {

@@ -216,7 +216,7 @@ void StreamMachine::resolve_cursors(Offset held, Offset vouched) {
       // Its open-ended entry covers all that was taken while it lasted.
       const Offset before = std::min(state.drop_first - 1, held);
       if (inferred) cursor = std::max(cursor, reached(std::min(before, vouched)));
-      state.cursor = std::min(cursor, held);
+      state.cursor = cursor;
       if (state.cursor < before) {
         add_skip(*sink, {state.cursor + 1, before, LossReason::crash});
         record_loss(

@@ -55,7 +55,7 @@ StreamMachine::Place StreamMachine::place_of(const Sink& sink) const {
     return {passed, block->running_at(passed), block->received};
   }
   if (sink.seen.through == passed && sink.seen.received != 0) return sink.seen;
-  if (sink.located.through == passed && passed != 0) return sink.located;
+  if (sink.located.through == passed && sink.located.received != 0) return sink.located;
   // It said that it holds more, or was moved: the first read will tell.
   Place guess{passed, sink.delivery.running_acked(), 0};
   if (sink.delivery.acked() == passed) guess.received = sink.delivery.oldest_received();

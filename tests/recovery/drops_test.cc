@@ -175,6 +175,51 @@ TEST_F(Drops, WaitForTheDeadLettersBeforeThem) {
   EXPECT_EQ(losses()[1].first, 2U);
 }
 
+// What a whole outage cost does not wait any more, also where the window has moved on since.
+TEST_F(Drops, OfAWholeOutageDoNotCountAsBacklogAfterIt) {
+  StreamPolicy p = dropping(5'000);
+  p.sinks[0].outage_timeout = Millis(0);
+  p.sinks[0].max_in_flight = 100;
+  p.journal = JournalMode::always;
+  p.window_bytes = 1'000;
+  start(p);
+  hello();
+  lose(kSink, SinkLoss::connect_failed);
+  for (int i = 0; i < 40; ++i) publish();
+  come_back();
+  ASSERT_TRUE(last<action::SendSkip>());
+  ack(40);
+  forget();
+  for (int i = 0; i < 30; ++i) publish();
+  ASSERT_EQ(machine->delivery(kSink).state(), State::replaying);
+  EXPECT_EQ(machine->backlog(kSink).bytes, 3000U);
+  EXPECT_FALSE(last<action::Locate>());
+}
+
+// The sink took more than the broker of the last life made durable, and then its drop began: what
+// comes again in that place is neither sent nor let go.
+TEST_F(Drops, BeginBehindWhatTheSinkTookBeforeACrash) {
+  DurableState found = open_store(30);
+  found.open = false;
+  found.closed_end = 30;
+  found.acks = Acks::none;
+  found.sinks[0].cursor = 40;
+  found.sinks[0].dropping = true;
+  found.sinks[0].drop_first = 41;
+  found.sinks[0].drop_entry = 1;
+  found.next_ledger_id = 2;
+  StreamPolicy p = dropping(0);
+  p.acks = Acks::none;
+  start(p, found, 30);
+  event::HelloCame again;
+  again.acknowledged = Position{1, 30};
+  again.oldest = Position{1, 31};
+  hello(again);
+  publish(20);
+  EXPECT_EQ(stored->sinks[0].cursor, 40U);
+  EXPECT_EQ(machine->effective(kSink), 50U);
+}
+
 // Each has an entry of its own, and a drop that goes on makes its own longer.
 TEST_F(Drops, OfDifferentReasonsAreDifferentEntries) {
   StreamPolicy p = dropping(kUnlimited, 8);
