@@ -19,11 +19,16 @@ bool World::over_records(std::size_t i) const {
          machine_->head() - machine_->effective(id) > plan_.policy.sinks[i].max_records;
 }
 
-// A clock that is set ahead makes an outage longer only for a broker that did not see it.
 void World::jump(recovery::WallMs by) {
   const recovery::WallMs before = wall_;
   wall_ = std::max(wall_ + by, wall_floor_);
-  const Millis ahead(std::max<recovery::WallMs>(0, wall_ - before));
+  jumped_ += wall_ - before;
+}
+
+// A clock that is set ahead makes an outage longer only for a broker that did not see it. It sees
+// what several steps between two looks amount to.
+void World::settle_jumps() {
+  const Millis ahead(std::max<recovery::WallMs>(0, std::exchange(jumped_, 0)));
   if (ahead < recovery::ClockSteps::kSmallest)
     excused_time_ += ahead;
   else
@@ -31,6 +36,8 @@ void World::jump(recovery::WallMs by) {
 }
 
 void World::watch_next_life() {
+  first_entry_ = journal_.state() == nullptr ? 0 : journal_.state()->next_ledger_id;
+  settle_jumps();
   // What the last life saw it may not have written down.
   excused_time_ += std::exchange(unseen_time_, Millis(0));
   started_at_ = now_;

@@ -211,7 +211,7 @@ void World::check_end() {
   require(requests_.empty(), "an operator was never answered");
   for (const std::size_t i : active_) {
     if (lost_something_ || sinks_changed_ || ever_moved_.contains(i)) continue;
-    const auto twice = journal_.ledgered_twice(i);
+    const auto twice = journal_.ledgered_twice(i, first_entry_);
     require(!twice, "twice in the ledger:", twice.value_or(Position{}), "sink", i);
   }
 }

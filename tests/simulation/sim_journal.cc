@@ -176,11 +176,12 @@ bool Journal::ledgered(std::size_t sink, Position position) const {
   return std::ranges::any_of(ledger_, speaks) || std::ranges::any_of(gone_, speaks);
 }
 
-std::optional<Position> Journal::ledgered_twice(std::size_t sink) const {
+std::optional<Position> Journal::ledgered_twice(std::size_t sink, std::uint64_t since) const {
   std::vector<Entry> drops;
   std::vector<Entry> refused;
   for (const Entry& entry : ledger_) {
     if (entry.sink != static_cast<int>(sink) || entry.growing || entry.upper_bound) continue;
+    if (entry.id < since) continue;
     if (entry.reason == LossReason::rejected) refused.push_back(entry);
     const bool drop = entry.reason == LossReason::limit || entry.reason == LossReason::age ||
                       entry.reason == LossReason::outage;

@@ -218,6 +218,7 @@ void World::tell(const recovery::Event& event) {
   if (!machine_) return;
   require(!telling_, "the simulator told the machine something from within a step");
   telling_ = true;
+  settle_jumps();
   halted_before_ = machine_->halted();
   actions_.clear();
   if (!std::holds_alternative<event::Ticked>(event)) useless_ticks_ = 0;

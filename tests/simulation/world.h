@@ -192,6 +192,7 @@ class World {
 
   // check_limits.cc
   void jump(recovery::WallMs by);
+  void settle_jumps();
   void watch_next_life();
   void watch_started();
   void watch_limits();
@@ -271,6 +272,7 @@ class World {
   std::vector<bool> over_at_start_;  // a limit, that nobody agreed to drop at
   std::map<std::uint64_t, std::vector<Watch>> asked_watches_;  // with a write that is under way
   std::vector<Watch> stored_watches_;
+  recovery::WallMs jumped_ = 0;       // since the broker last looked
   recovery::Millis excused_time_{0};  // by which the clock went ahead while no broker could see it
   recovery::Millis unseen_time_{0};   // the same, if this broker ends before it writes that down
   recovery::Instant started_at_{};
@@ -317,6 +319,7 @@ class World {
   Offset restore_to_ = 0;        // what a store that came back shorter had held
   std::set<std::string> moved_;  // sinks that an operator reset in this life
   std::set<std::size_t> ever_moved_;
+  std::uint64_t first_entry_ = 0;            // of the ledger, in this life
   std::vector<std::set<Position>> excused_;  // per sink: lost with the store
   bool policy_changed_ = false;
   std::uint64_t next_request_ = 1;
