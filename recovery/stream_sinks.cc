@@ -323,8 +323,9 @@ void StreamMachine::settle_sink(Sink& sink) {
   if (sink.restart_change && durable_at(*sink.restart_change)) {
     sink.restart_change.reset();
     const BlockInfo* block = window_.find(sink.restart_at);
-    const std::uint64_t running =
-        block != nullptr ? block->running_at(sink.restart_at) : sink.delivery.running_acked();
+    const std::uint64_t running = block != nullptr           ? block->running_at(sink.restart_at)
+                                  : sink.restart_at == head_ ? running_bytes_
+                                                             : sink.delivery.running_acked();
     sink.progress_acked = std::min(sink.progress_acked, sink.restart_at);  // what comes is progress
     restart(sink, sink.restart_at, running);
   }

@@ -69,7 +69,11 @@ void World::watch_jumps(const recovery::Event& event, const std::vector<Offset>&
   if (std::holds_alternative<recovery::event::SinkAcked>(event)) return;
   for (std::size_t i = 0; i < active_.size(); ++i) {
     const Offset now = machine_->effective(SinkId{static_cast<std::uint32_t>(i)});
-    if (now <= before[i]) continue;
+    if (now == before[i]) continue;
+    if (now < before[i]) {  // a reset: how much waits behind it the first read tells
+      jumps_[i] = {0, now, false};
+      continue;
+    }
     const bool dropped = std::ranges::any_of(
         machine_->durable().sinks[i].skips, [&](const recovery::SkipRange& skip) {
           return skip.last == now && skip.reason != LossReason::reset;
