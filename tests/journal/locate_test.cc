@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "tests/journal/damage.h"
 #include "tests/journal/harness.h"
 
 namespace spillway::journal {
@@ -134,6 +135,35 @@ TEST_F(Locate, AgreesWithASearchOfEveryBlock) {
     const auto found = locate(*journal, offset, bytes, age);
     EXPECT_EQ(found ? std::optional(found->offset) : std::nullopt, expected)
         << offset << " " << bytes << " " << age;
+  }
+}
+
+// A drop that is told of no place to cut lets go of all there is.
+TEST(LocateDamage, IsGoneAroundWhereSeveralBlocksInARowAreDamaged) {
+  constexpr Offset kRecords = 10;  // of a block
+  constexpr std::uint64_t kBlockBytes = 70 * 1024;
+  TempDir dir;
+  const Options options = options_in(dir.path());
+  {
+    const auto journal = open_journal(options);
+    for (Offset i = 0; i < 20; ++i) {
+      ASSERT_EQ(append(*journal,
+                       {with(make_block(1 + kRecords * i, kRecords, kBlockBytes),
+                             [](Block& block) { block.starts_clean = block.ends_clean = true; })}),
+                Outcome::ok);
+    }
+  }
+  { const auto journal = open_journal(options); }  // into tables
+  for (const Offset first : {81, 91, 101}) {
+    const BlockPtr damaged = make_block(first, kRecords, kBlockBytes);
+    const std::string part(reinterpret_cast<const char*>(damaged->records.data()), 100);
+    ASSERT_EQ(flip_in_tables(dir.path(), part), 1) << first;
+  }
+  const auto journal = open_journal(options);
+  for (const Offset offset : {81, 85, 90, 91, 95, 101, 105, 111}) {
+    const auto found = locate(*journal, offset, 0, 0);
+    ASSERT_TRUE(found) << offset;
+    EXPECT_EQ(found->offset, 120U) << offset;
   }
 }
 
