@@ -24,6 +24,13 @@ Loss StreamMachine::make_loss(std::string sink, Offset first, Offset last, LossR
   return loss;
 }
 
+// What is in the dead letters, or lost otherwise, beyond what the sink has acknowledged is inside.
+bool StreamMachine::names_skipped(const Sink& sink, const Loss& loss) const {
+  return std::ranges::any_of(state_of(sink).skips, [&loss](const SkipRange& skip) {
+    return skip.first <= loss.last && skip.last >= loss.first;
+  });
+}
+
 void StreamMachine::record_loss(Loss loss) {
   losses_.push_back(std::move(loss));
   change();
@@ -55,6 +62,7 @@ void StreamMachine::end_drop(Sink& sink) {
   const Offset last = std::max(clean_head_, state.drop_first - 1);
   Loss loss = make_loss(sink.policy.name, state.drop_first, last, state.drop_reason, false);
   loss.id = state.drop_entry;
+  loss.upper_bound = names_skipped(sink, loss);
   state.dropping = false;
   const SkipRange range{state.drop_first, last, state.drop_reason};
   if (last >= state.drop_first) {
@@ -147,12 +155,14 @@ void StreamMachine::drop_through(Sink& sink, Offset last, LossReason reason) {
   if (last < first) return;
   if (sink.delivery.positioned()) deliver(sink, delivery::Held{false});
   Loss loss = make_loss(sink.policy.name, first, last, reason, false);
+  loss.upper_bound = names_skipped(sink, loss);
   // A drop that goes on from where the last one ended is the same entry, grown.
   const auto& before = sink.last_drop;
   if (before && before->last + 1 == first && before->reason == reason) {
     loss.id = before->id;
     loss.first = before->first;
     loss.first_position = before->first_position;
+    loss.upper_bound = loss.upper_bound || before->upper_bound;
   }
   sink.last_drop = loss;
   record_loss(std::move(loss));

@@ -310,6 +310,7 @@ class StreamMachine {
   void drop_in_window(Sink& sink, const Cut& cut);
   void drop_through(Sink& sink, Offset last, LossReason reason);
   Loss make_loss(std::string sink, Offset first, Offset last, LossReason reason, bool upper_bound);
+  bool names_skipped(const Sink& sink, const Loss& loss) const;
   void record_loss(Loss loss);
 
   // stream_limits.cc

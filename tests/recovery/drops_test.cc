@@ -175,6 +175,25 @@ TEST_F(Drops, WaitForTheDeadLettersBeforeThem) {
   EXPECT_EQ(losses()[1].first, 2U);
 }
 
+// It names a record that has an entry of its own.
+TEST_F(Drops, AroundARefusedRecordAreUpperBounds) {
+  StreamPolicy p = dropping(kUnlimited, 3);
+  p.sinks[0].on_reject = OnReject::dead_letter;
+  start(p);
+  hello();
+  connect();
+  for (int i = 0; i < 6; ++i) publish();
+  ack(1);
+  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 3, 3, 100, "bad"});
+  ASSERT_GE(losses().size(), 2U);
+  EXPECT_EQ(losses()[0].reason, LossReason::rejected);
+  EXPECT_FALSE(losses()[0].upper_bound);
+  EXPECT_EQ(losses()[1].reason, LossReason::limit);
+  EXPECT_EQ(losses()[1].first, 2U);
+  EXPECT_GE(losses()[1].last, 3U);
+  EXPECT_TRUE(losses()[1].upper_bound);
+}
+
 // What a whole outage cost does not wait any more, also where the window has moved on since.
 TEST_F(Drops, OfAWholeOutageDoNotCountAsBacklogAfterIt) {
   StreamPolicy p = dropping(5'000);
@@ -230,6 +249,7 @@ TEST_F(Drops, OfDifferentReasonsAreDifferentEntries) {
   for (int i = 0; i < 9; ++i) publish();
   ASSERT_EQ(losses().size(), 1U);
   EXPECT_EQ(losses()[0].reason, LossReason::limit);
+  EXPECT_FALSE(losses()[0].upper_bound);
   const Offset first_drop = losses()[0].last;
   pass(Millis(6'000));
   publish(1);

@@ -177,24 +177,17 @@ bool Journal::ledgered(std::size_t sink, Position position) const {
 }
 
 std::optional<Position> Journal::ledgered_twice(std::size_t sink, std::uint64_t since) const {
-  std::vector<Entry> drops;
-  std::vector<Entry> refused;
+  std::vector<Entry> exact;
   for (const Entry& entry : ledger_) {
     if (entry.sink != static_cast<int>(sink) || entry.growing || entry.upper_bound) continue;
-    if (entry.id < since) continue;
-    if (entry.reason == LossReason::rejected) refused.push_back(entry);
-    const bool drop = entry.reason == LossReason::limit || entry.reason == LossReason::age ||
-                      entry.reason == LossReason::outage;
-    if (drop && entry.first <= entry.last) drops.push_back(entry);
+    const bool kept_back = entry.reason == LossReason::limit || entry.reason == LossReason::age ||
+                           entry.reason == LossReason::outage ||
+                           entry.reason == LossReason::rejected;
+    if (kept_back && entry.id >= since && entry.first <= entry.last) exact.push_back(entry);
   }
-  std::ranges::sort(drops, {}, &Entry::first);
-  for (std::size_t i = 0; i < drops.size(); ++i) {
-    const Position first = drops[i].first;
-    const auto has = [first](const Entry& entry) {
-      return entry.first <= first && first <= entry.last;
-    };
-    if (i > 0 && has(drops[i - 1])) return first;
-    if (std::ranges::any_of(refused, has)) return first;
+  std::ranges::sort(exact, {}, &Entry::first);
+  for (std::size_t i = 1; i < exact.size(); ++i) {
+    if (exact[i].first <= exact[i - 1].last) return exact[i].first;
   }
   return std::nullopt;
 }

@@ -67,9 +67,9 @@ class Journal {
   bool holds(const Record& record) const;
   // Whether the ledger says that `sink` does not get the record at `position`.
   bool ledgered(std::size_t sink, Position position) const;
-  // A record that two drops let go of for `sink`, or with which one begins although it is in the
-  // dead letters. Beyond its first a drop may name such a record too. Of entries from `since` on:
-  // what a crash took back comes again, and may be dropped again.
+  // A record of which two entries say that a drop or a refusal kept it from `sink`, and neither is
+  // an upper bound. Of entries from `since` on: what a crash took back comes again, and may be
+  // dropped again.
   std::optional<Position> ledgered_twice(std::size_t sink, std::uint64_t since) const;
   // Whether the entry of this number is of a drop that goes on.
   bool has_no_end(std::uint64_t entry) const;
