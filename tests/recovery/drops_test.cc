@@ -140,7 +140,7 @@ TEST_F(Drops, OfNothingButTheRecordThatWasRefused) {
   connect();
   publish(2);
   ack(1);
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 2, 2, 100, "bad"});
+  reject(2);
   publish(3);
   ASSERT_EQ(losses().size(), 1U);
   EXPECT_EQ(losses()[0].reason, LossReason::rejected);
@@ -165,7 +165,7 @@ TEST_F(Drops, WaitForTheDeadLettersBeforeThem) {
   publish(5);
   auto_write = false;
   forget();
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  reject(1);
   EXPECT_EQ(machine->wanted().sinks[0].skips,
             (std::vector<SkipRange>{{1, 1, LossReason::rejected}}));
   auto_write = true;
@@ -184,7 +184,7 @@ TEST_F(Drops, AroundARefusedRecordAreUpperBounds) {
   connect();
   for (int i = 0; i < 6; ++i) publish();
   ack(1);
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 3, 3, 100, "bad"});
+  reject(3);
   ASSERT_GE(losses().size(), 2U);
   EXPECT_EQ(losses()[0].reason, LossReason::rejected);
   EXPECT_FALSE(losses()[0].upper_bound);

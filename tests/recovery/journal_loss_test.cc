@@ -96,8 +96,7 @@ TEST_F(JournalLoss, OfARecordThatWasToBeADeadLetterIsSkippedWithoutIt) {
   step(event::ReadDone{kSink, last<action::Read>()->id, true, {block}, std::nullopt});
   ack(refused - 1);
   auto_write = false;
-  step(
-      event::SinkRejected{kSink, machine->delivery(kSink).attempt(), refused, refused, 100, "bad"});
+  reject(refused);
   ASSERT_EQ(writes.size(), 1U);
   ASSERT_EQ(writes[0].dead_letters.size(), 1U);
   reopen(stored, refused - 1);

@@ -75,7 +75,7 @@ TEST_F(Limits, OfNoOutageAtAllAreNotTrippedByARecordThatIsRefused) {
   hello();
   connect();
   publish(2);
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  reject(1);
   publish();
   EXPECT_FALSE(machine->halted());
   lose(kSink, SinkLoss::connect_failed);  // the next attempt
@@ -89,7 +89,7 @@ TEST_F(Limits, OfAnOutageTripForASinkThatIsParkedAtAStart) {
   hello();
   connect();
   publish();
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  reject(1);
   ASSERT_EQ(machine->delivery(kSink).state(), State::parked);
   start(p, stored, journal_end);
   ASSERT_EQ(machine->delivery(kSink).state(), State::parked);

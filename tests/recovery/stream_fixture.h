@@ -112,6 +112,10 @@ class StreamFixture : public ::testing::Test {
   void ack(Offset through, SinkId sink = kSink) {
     step(event::SinkAcked{sink, machine->delivery(sink).attempt(), through});
   }
+  // The sink refuses one record of 100 bytes for good.
+  void reject(Offset at) {
+    step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), at, at, 100, "bad"});
+  }
   void lose(SinkId sink = kSink, SinkLoss cause = SinkLoss::broken) {
     step(event::SinkLost{sink, machine->delivery(sink).attempt(), cause});
   }

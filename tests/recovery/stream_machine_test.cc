@@ -570,7 +570,7 @@ TEST_F(Stream, TellsWhoReconnectsAParkedOrPausedSinkThatItTakesAResume) {
   hello();
   connect(kSink, Position{});
   publish(10);
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 1, 1, 100, "bad"});
+  reject(1);
   ASSERT_EQ(machine->delivery(kSink).state(), State::parked);
   const auto answer = [this](SinkCommand command) {
     forget();
@@ -637,7 +637,7 @@ TEST_F(Stream, LedgersOfASinkThatParkedForWhatItRefusedOnlyWhatAResetPasses) {
   connect(kSink, Position{machine->epochs().current(), 0});
   publish(5);
   ack(2);
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 3, 3, 100, "bad"});
+  reject(3);
   ASSERT_EQ(machine->delivery(kSink).state(), State::parked);
   EXPECT_EQ(machine->standing(kSink).passed, 2U);
   step(event::SinkReset{1, kSink, Position{machine->epochs().current(), 4}});
@@ -669,7 +669,7 @@ TEST_F(Stream, WritesADeadLetterBeforeAnythingBeyondItIsSent) {
   publish(5);
   auto_write = false;
   forget();
-  step(event::SinkRejected{kSink, machine->delivery(kSink).attempt(), 3, 3, 100, "bad"});
+  reject(3);
   EXPECT_FALSE(last<action::Connect>());
   finish_writes();
   EXPECT_TRUE(last<action::Connect>());
